@@ -1,0 +1,16 @@
+//! Byte-level BPE at the speed of the machine: from text files to token arrays.
+//!
+//! The modules stand in the order of the data:
+//! [`corpus`] (inputs, documents, safe blocks) -> [`pretokenize`] and [`special`] -> [`words`] (counting) ->
+//! [`train`] (merges) -> [`vocabulary`] (tokens, merges, files) -> [`encode`] (ids and back) -> [`tokenize`]
+//! (the whole job). [`reference`] is the slow twin that every fast path is tested against.
+
+pub mod error;
+pub mod monitor;
+pub mod token;
+
+#[cfg(feature = "python")]
+mod python;
+
+pub use error::{Error, Result};
+pub use token::TokenId;

@@ -1,0 +1,9 @@
+//! The Python module `pylm._bpe`: converts, releases the GIL, calls, maps the error. No algorithm lives here.
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _bpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__build_profile__", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+    Ok(())
+}

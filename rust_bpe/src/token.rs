@@ -1,0 +1,37 @@
+//! The unit of the output: a token id, and the array type that holds it.
+
+/// A token's number. Its place in the vocabulary, not its merge rank.
+pub type TokenId = u32;
+
+/// The longest pre-token, in bytes. A longer one ends in [`crate::Error::PreTokenTooLong`] everywhere: it bounds
+/// what a stream must hold and keeps every offset inside a word in 32 bits.
+pub const MAX_PRETOKEN_BYTES: usize = 64 << 20;
+
+/// The integer type of a token array on disk and in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    U16,
+    U32,
+}
+
+impl Dtype {
+    /// The narrowest type that holds every id up to `largest_id` (special tokens included): u16 below 65,536.
+    pub fn for_largest_id(largest_id: TokenId) -> Self {
+        if largest_id <= u16::MAX as TokenId { Dtype::U16 } else { Dtype::U32 }
+    }
+
+    /// numpy's name of the type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::U16 => "uint16",
+            Dtype::U32 => "uint32",
+        }
+    }
+
+    pub fn size_bytes(self) -> usize {
+        match self {
+            Dtype::U16 => 2,
+            Dtype::U32 => 4,
+        }
+    }
+}
