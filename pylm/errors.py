@@ -2,7 +2,9 @@
 
 
 class PylmError(Exception):
-    """Anything a user can mend; the command line prints its message in one line and exits with 1."""
+    """Anything a user can mend; the command line prints its message in one line and exits with `exit_code`."""
+
+    exit_code: int = 1
 
 
 class ConfigError(PylmError):
@@ -19,3 +21,11 @@ class RunError(PylmError):
 
 class TrainingError(PylmError):
     """Training had to stop: the message names the last good checkpoint."""
+
+
+class Interrupted(PylmError):
+    """Ctrl-C or SIGTERM: what could be saved is saved, and the message holds the command that resumes."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
