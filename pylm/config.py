@@ -1,0 +1,288 @@
+"""The settings of a run: one frozen tree that holds every default, checks itself, and is written as TOML.
+
+A setting has a dotted name, section and field: `optimizer.lr`. The command line, a `--config` file and `--set` all end
+in a flat dict of those names ("as given"); `pylm.auto` turns it into a whole `Config`.
+"""
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pylm.errors import ConfigError
+from pylm.models.config import ModelConfig
+
+Value = bool | int | float | str | None
+Given = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which dataset a run reads."""
+
+    path: str = ""
+    sha256: str = ""  # the dataset's identity; a run never continues on another one
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter 2019), decay on matrices only, and clipping by the global norm."""
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip: float = 1.0  # 0 for none
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optimizer.lr", "above 0", self.lr)
+        _require(0 <= self.beta1 < 1, "optimizer.beta1", "at least 0 and below 1", self.beta1)
+        _require(0 <= self.beta2 < 1, "optimizer.beta2", "at least 0 and below 1", self.beta2)
+        _require(self.eps > 0, "optimizer.eps", "above 0", self.eps)
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", "at least 0", self.weight_decay)
+        _require(self.clip >= 0, "optimizer.clip", "at least 0 (0 for none)", self.clip)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the run: linear warm-up, then the shape named by `kind` down to `final_fraction` of it."""
+
+    kind: str = "cosine"
+    warmup: int = 100  # steps
+    final_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(self.kind in SCHEDULES, "schedule.kind", f"one of {', '.join(SCHEDULES)}", self.kind)
+        _require(self.warmup >= 0, "schedule.warmup", "at least 0 steps", self.warmup)
+        _require(0 <= self.final_fraction <= 1, "schedule.final_fraction", "0 to 1", self.final_fraction)
+
+
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop: its length, its batches, and what it does every so many steps."""
+
+    steps: int = 0  # 0 when budget_s ends the run
+    budget_s: float = 0.0  # 0 when steps end it
+    batch_size: int = 32  # sequences of one optimizer step, over all devices
+    micro_batch: int = 32  # sequences one device holds at a time; batch_size = micro_batch x accumulation
+    context: int = 256  # tokens of a training window
+    seed: int = 0
+    device: str = "cpu"
+    log_every: int = 10  # steps
+    eval_every: int = 250  # steps
+    eval_tokens: int = 65_536  # targets of one evaluation, spread over the validation split
+    final_eval_tokens: int = 1_048_576  # the same for the last one
+    save_every: int = 500  # steps
+    sample_every: int = 500  # steps; 0 for none
+    sample_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "micro_batch", "context", "log_every", "eval_every", "save_every"):
+            _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+        for name in ("eval_tokens", "final_eval_tokens"):
+            _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+        for name in ("sample_every", "sample_tokens", "seed"):
+            _require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
+        _require(self.seed < 2**63, "train.seed", "below 2^63", self.seed)
+        _require(
+            (self.steps >= 1) != (self.budget_s > 0),
+            "train.steps and train.budget_s",
+            "exactly one of the two above 0",
+            f"{self.steps} and {self.budget_s}",
+        )
+        if self.batch_size % self.micro_batch:
+            raise ConfigError(
+                f"train.batch_size {self.batch_size} is not a multiple of train.micro_batch {self.micro_batch}: "
+                "batch = micro-batch x accumulation; choose a divisor"
+            )
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of one optimizer step."""
+        return self.batch_size // self.micro_batch
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run is made of; equal configs on equal data give equal runs."""
+
+    preset: str
+    model: ModelConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def flat(self) -> dict[str, Value]:
+        """Every setting by its dotted name, `preset` among them."""
+        values: dict[str, Value] = {"preset": self.preset}
+        for section in SECTIONS:
+            part = getattr(self, section)
+            values |= {f"{section}.{item.name}": getattr(part, item.name) for item in dataclasses.fields(part)}
+        return values
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "train": TrainConfig,
+}
+
+# Lengths as a user may give them; `pylm.auto` turns them into train.steps or train.budget_s.
+LENGTHS: dict[str, type] = {"train.tokens": int, "train.epochs": float}
+
+# What a resumed run may change: where and how far it goes and what it reports, not what it computes.
+MAY_CHANGE = frozenset(
+    {
+        "train.steps",
+        "train.budget_s",
+        "train.tokens",
+        "train.epochs",
+        "train.micro_batch",
+        "train.device",
+        "train.log_every",
+        "train.eval_every",
+        "train.eval_tokens",
+        "train.final_eval_tokens",
+        "train.save_every",
+        "train.sample_every",
+        "train.sample_tokens",
+        "model.dropout",
+        "data.path",
+    }
+)
+
+
+def setting_types() -> dict[str, type]:
+    """The dotted name and type of every setting that may be given."""
+    types: dict[str, type] = {"preset": str, **LENGTHS}
+    for section, part in SECTIONS.items():
+        hints = get_type_hints(part)
+        types |= {f"{section}.{item.name}": hints[item.name] for item in dataclasses.fields(part)}
+    return types
+
+
+def check_given(given: Mapping[str, object], source: str) -> Given:
+    """Return the settings with ints widened to floats where a float is meant.
+
+    Raises ConfigError for an unknown name (with the nearest one) or a value of another type; `source` says where from.
+    """
+    types = setting_types()
+    checked: Given = {}
+    for name, value in given.items():
+        if name not in types:
+            raise ConfigError(f"{source}: unknown setting {name!r}{_nearest(name, types)}")
+        kind = types[name]
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        kinds = getattr(kind, "__args__", (kind,))
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            expected = " or ".join("none" if item is type(None) else item.__name__ for item in kinds)
+            raise ConfigError(f"{source}: {name} expects {expected}, found {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{source}: {name} expects a finite number, found {value!r}")
+        checked[name] = value  # type: ignore[assignment]  # checked just above
+    return checked
+
+
+def parse_set(items: tuple[str, ...]) -> Given:
+    """Read `--set key=value` pairs; a value is TOML, or else a bare string."""
+    given: dict[str, object] = {}
+    for item in items:
+        name, separator, text = item.partition("=")
+        if not separator:
+            raise ConfigError(f"--set expects key=value, found {item!r}")
+        given[name.strip()] = _parse_value(text.strip())
+    return check_given(given, "--set")
+
+
+def read_toml(path: Path) -> Given:
+    """Read a config file: tables are sections, all of it optional."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: expected a config file, found none") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML: {error}") from None
+    given: dict[str, object] = {}
+    for section, table in tables.items():
+        given |= {f"{section}.{name}": value for name, value in table.items()} if isinstance(table, dict) else {section: table}
+    return check_given(given, str(path))
+
+
+def write_toml(config: Config) -> str:
+    """The config as TOML that `read_toml` reads back; None is written by leaving the line out."""
+    # By hand: the standard library only reads TOML, and flat tables of scalars need no more than this.
+    lines = [f"preset = {_toml(config.preset)}"]
+    for section in SECTIONS:
+        part = getattr(config, section)
+        lines += ["", f"[{section}]"]
+        values = ((item.name, getattr(part, item.name)) for item in dataclasses.fields(part))
+        lines += [f"{name} = {_toml(value)}" for name, value in values if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def from_flat(values: Mapping[str, Value]) -> Config:
+    """Build the tree from dotted names; what is missing takes its default. The parts check themselves."""
+    sections: dict[str, Any] = {}
+    for section, part in SECTIONS.items():
+        prefix = f"{section}."
+        fields = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+        sections[section] = part(**fields)
+    config = Config(preset=str(values.get("preset", "auto")), **sections)
+    if config.train.context > config.model.max_context:
+        raise ConfigError(
+            f"train.context {config.train.context} exceeds model.max_context {config.model.max_context}: "
+            "lower --context or raise the model's with --set model.max_context=N"
+        )
+    return config
+
+
+def differences(given: Mapping[str, Value], stored: Mapping[str, Value]) -> list[str]:
+    """What `given` would change in a stored run although it must not, a line each with both values."""
+    fixed = (name for name in given if name not in MAY_CHANGE)
+    return [
+        f"{name}: the run has {stored.get(name)!r}, this command says {given[name]!r}"
+        for name in fixed
+        if given[name] != stored.get(name)
+    ]
+
+
+def _require(condition: bool, name: str, expected: str, found: object) -> None:
+    if not condition:
+        raise ConfigError(f"{name} must be {expected}, found {found}")
+
+
+def _nearest(name: str, names: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = near or [known for known in names if known.endswith(f".{name}")][:1]
+    return f"; did you mean {near[0]!r}?" if near else f"; the sections are {', '.join(SECTIONS)}"
+
+
+def _parse_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return None if text == "none" else text
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        text = repr(value)
+        return text if any(mark in text for mark in ".einf") else f"{text}.0"
+    escaped = "".join(c if c >= " " and c not in '"\\\x7f' else f"\\u{ord(c):04x}" for c in str(value))
+    return f'"{escaped}"'
