@@ -1,4 +1,4 @@
-"""Tokens to text: the model is asked for one token after another, and whole characters are handed on as they come."""
+"""Tokens to text: one token after another is drawn from the model, and whole characters are handed on."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class Choice:
-    """A token of a sample: its probability at temperature 1 and the most probable ones of its place, the best first."""
+    """A token of a sample, with its probability at temperature 1 and the most probable ones, best first."""
 
     token: int
     probability: float
@@ -76,7 +76,7 @@ def sample_text(
     settings: SamplingSettings,
     seed: int = 0,
 ) -> str:
-    """Return the prompt and one continuation of at most `max_tokens` tokens; neither mode nor random state changes."""
+    """Return the prompt and at most `max_tokens` tokens after it; neither mode nor random state changes."""
     generation = GenerationSettings(sampling=settings, max_tokens=max_tokens, seed=seed)
     return prompt + generate(model, tokenizer, prompt_tokens(tokenizer, prompt), generation)[0].text
 
@@ -88,7 +88,7 @@ def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:
         ConfigError: the prompt is empty and the tokenizer has no end of text.
         DataError: the tokenizer cannot encode the prompt.
     """
-    tokens = tokenizer.encode(prompt, special="allow").tolist()
+    tokens: list[int] = tokenizer.encode(prompt, special="allow").tolist()
     if tokens:
         return tokens
     if tokenizer.end_of_text_id is None:
@@ -140,7 +140,7 @@ def window_start(n_tokens: int, context: int) -> int:
 
 
 def _steps(model: Decoder, prompt: list[int], settings: GenerationSettings) -> Iterator[list[Choice]]:
-    """Yield a token for each sample, at most max_tokens times; what it yields no longer depends on finished samples."""
+    """Yield a token for each sample, max_tokens times; who has enough samples stops asking."""
     device = model.head_weight.device
     generator = torch.Generator(device).manual_seed(settings.seed)
     said_BT = torch.tensor(prompt, device=device).repeat(settings.samples, 1)
@@ -155,7 +155,7 @@ def _steps(model: Decoder, prompt: list[int], settings: GenerationSettings) -> I
 
 @contextmanager
 def _evaluating(model: Decoder) -> Iterator[None]:
-    """Evaluation mode without gradients; not inference mode, whose tensors a model may keep and then fail to train."""
+    """Evaluation mode without gradients; inference mode would leave tensors in the model that cannot train."""
     training = model.training
     model.eval()
     try:
@@ -195,12 +195,14 @@ def _choices(logits_BV: Tensor, tokens_B: Tensor, n_best: int) -> list[Choice]:
     probabilities_BV = torch.softmax(logits_BV.float(), dim=-1)
     chosen = probabilities_BV.gather(1, tokens_B[:, None])[:, 0].tolist()
     best = probabilities_BV.topk(min(n_best, probabilities_BV.shape[1]), dim=-1)
-    pairs = [tuple(zip(*row, strict=True)) for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    pairs = [
+        tuple(zip(*row, strict=True)) for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
     return [Choice(*item) for item in zip(tokens_B.tolist(), chosen, pairs, strict=True)]
 
 
 class _Writer:
-    """Turns one sample's tokens into text: whole characters, nothing of a stop text, nothing after the end."""
+    """Turns one sample's tokens into text: whole characters, none of a stop text, none after the end."""
 
     def __init__(self, tokenizer: Tokenizer, settings: GenerationSettings) -> None:
         self.ended_by = ""
