@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 # Lowest first. Modules on one line may not import each other; a package stands for all its files.
 PYTHON_LAYERS: list[list[str]] = [
     ["errors", "_bpe", "files"],
-    ["progress", "models.config", "corpus", "tokenizer", "dataset"],
+    ["progress", "models.config", "corpus", "tokenizer", "dataset_info"],
+    ["dataset"],
     ["models.presets", "made_up", "tokenize"],
     ["config"],
     ["accounting", "auto"],
