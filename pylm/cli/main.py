@@ -50,10 +50,12 @@ def _run(arguments: list[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except Interrupted as error:
+        return _fail(str(error), error.exit_code, kind="stopped")
     except PylmError as error:
         return _fail(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("stopped by Ctrl-C", 130)
+        return _fail("by Ctrl-C", 130, kind="stopped")
     except BrokenPipeError:  # the reader of our output has gone: nothing is wrong, and nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -63,10 +65,10 @@ def _run(arguments: list[str] | None) -> int:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror}", 1)
 
 
-def _fail(message: str, exit_code: int) -> int:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+def _fail(message: str, exit_code: int, kind: str = "error") -> int:
+    click.echo(f"{kind}: {' '.join(message.split())}", err=True)
     return exit_code
 
 
 def _terminate(signal_number: int, _frame: FrameType | None) -> None:
-    raise Interrupted("stopped by SIGTERM", signal_number)
+    raise Interrupted("by SIGTERM", signal_number)

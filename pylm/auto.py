@@ -1,0 +1,203 @@
+"""What the user left open, chosen by tables of data size and device; every choice is printed and stored with the run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pylm.config import LENGTHS, Config, Given, Value, check_given, from_flat
+from pylm.errors import ConfigError
+from pylm.models.presets import PRESETS
+
+MIN_STEPS = 2_000
+MAX_EPOCHS = 4  # repeating data more often hardly lowers the loss (Muennighoff et al. 2023)
+TOKENS_PER_PARAMETER = 20  # compute-optimal training (Hoffmann et al. 2022)
+N_EVALUATIONS = 20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choices depend on."""
+
+    n_train_tokens: int
+    vocab_size: int
+    device: str  # cpu, cuda, mps
+    dataset_path: str
+    dataset_sha256: str
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A row of the `auto` preset: the shape, batch and rate for data below `below_tokens`."""
+
+    below_tokens: float
+    n_layers: int
+    d_model: int
+    n_heads: int
+    context: int
+    batch_size: int
+    lr: float
+
+
+# A llama-like model whose size fits what the device can train on the data in minutes (CPU) or an hour (one GPU).
+AUTO_SIZES: dict[str, tuple[_Size, ...]] = {
+    "cpu": (
+        _Size(1e6, 4, 128, 4, 128, 16, 3e-3),
+        _Size(1e8, 4, 256, 4, 256, 8, 3e-3),
+        _Size(math.inf, 6, 384, 6, 256, 16, 2e-3),
+    ),
+    "cuda": (
+        _Size(1e6, 6, 256, 4, 256, 32, 2e-3),
+        _Size(3e7, 8, 512, 8, 512, 64, 1e-3),
+        _Size(math.inf, 12, 768, 12, 1024, 128, 6e-4),
+    ),
+}
+
+
+def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
+    """Fill in what is not given: from the preset, then from the tables. Returns the config and the choices in words."""
+    decisions: list[str] = []
+    preset = str(given.get("preset") or "auto")
+    settings = _auto_preset(facts, decisions) if preset == "auto" else _named_preset(preset)
+    settings |= {name: value for name, value in given.items() if name not in LENGTHS}
+    settings["preset"] = preset
+    _set_vocabulary(settings, given, facts)
+    settings["data.path"] = facts.dataset_path
+    settings["data.sha256"] = facts.dataset_sha256
+    settings.setdefault("train.device", facts.device)
+    context = _int(settings, "train.context", min(256, _int(settings, "model.max_context", 256)))
+    settings.setdefault("model.max_context", context)
+    batch_size = _int(settings, "train.batch_size", 32)
+
+    n_parameters = count_parameters(settings)
+    decisions.append(f"{n_parameters:,} parameters")
+    settings |= _length(given, n_parameters, batch_size * context, facts, decisions)
+    total_steps = int(settings.get("train.steps") or 0)
+    _set_intervals(settings, total_steps, batch_size * context, facts)
+    if "train.micro_batch" not in given:
+        settings["train.micro_batch"] = _micro_batch(batch_size, context, facts)
+    if "schedule.warmup" not in given and total_steps:
+        settings["schedule.warmup"] = min(int(settings.get("schedule.warmup") or 100), max(1, total_steps // 10))
+    return from_flat(settings), decisions
+
+
+def resume(given: Given, stored: Config, facts: Facts) -> Config:
+    """The stored config with what a resumed run may change; the caller has refused the rest."""
+    settings = stored.flat() | {name: value for name, value in given.items() if name not in LENGTHS}
+    settings["data.path"] = facts.dataset_path
+    settings.setdefault("train.device", facts.device)
+    if any(name in given for name in ("train.steps", "train.budget_s", *LENGTHS)):
+        tokens_per_step = stored.train.batch_size * stored.train.context
+        settings |= {"train.steps": 0, "train.budget_s": 0.0}
+        settings |= _length(given, count_parameters(settings), tokens_per_step, facts, [])
+    return from_flat(settings)
+
+
+def count_parameters(settings: Mapping[str, Value]) -> int:
+    """Parameters of the model that the settings describe, a tied weight once."""
+    import torch
+
+    from pylm.models.build import build_model
+
+    model_settings = {name: value for name, value in settings.items() if name.startswith("model.")}
+    config = from_flat({**model_settings, "train.steps": 1, "train.context": 1})
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_model(config.model).parameters())
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of a budget such as 90s, 10m, 1h30m. Raises ConfigError."""
+    import re
+
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    if seconds <= 0:
+        raise ConfigError(f"--budget expects a time such as 90s, 10m or 1h30m, found {text!r}")
+    return seconds
+
+
+def _auto_preset(facts: Facts, decisions: list[str]) -> dict[str, Value]:
+    sizes = AUTO_SIZES["cpu" if facts.device == "cpu" else "cuda"]
+    size = next(size for size in sizes if facts.n_train_tokens < size.below_tokens)
+    decisions.append(
+        f"{size.n_layers} layers x {size.d_model}, context {size.context}, batch {size.batch_size}, lr {size.lr:g}: "
+        f"for {facts.n_train_tokens:,} tokens on {facts.device}"
+    )
+    return {
+        "model.family": "llama",
+        "model.n_layers": size.n_layers,
+        "model.d_model": size.d_model,
+        "model.n_heads": size.n_heads,
+        "train.context": size.context,
+        "train.batch_size": size.batch_size,
+        "optimizer.lr": size.lr,
+    }
+
+
+def _named_preset(name: str) -> dict[str, Value]:
+    if name not in PRESETS:
+        raise ConfigError(f"--preset expects auto or one of {', '.join(PRESETS)}; found {name!r}")
+    settings = PRESETS[name].settings()
+    return check_given(settings, f"preset {name}")
+
+
+def _set_vocabulary(settings: dict[str, Value], given: Given, facts: Facts) -> None:
+    asked = given.get("model.vocab_size")
+    if asked is not None and asked != facts.vocab_size:
+        raise ConfigError(
+            f"model.vocab_size {asked} does not match the dataset's tokenizer, whose largest id is {facts.vocab_size - 1}: "
+            f"leave it out, or tokenize with --vocab-size {asked}"
+        )
+    settings["model.vocab_size"] = facts.vocab_size
+
+
+def _length(
+    given: Given, n_parameters: int, tokens_per_step: int, facts: Facts, decisions: list[str]
+) -> dict[str, Value]:
+    """train.steps or train.budget_s: the first length reached ends a run, a budget in time stands alone."""
+    ends = []
+    if (steps := given.get("train.steps")) is not None:
+        ends.append(int(steps))
+    if (tokens := given.get("train.tokens")) is not None:
+        ends.append(math.ceil(int(tokens) / tokens_per_step))
+    if (epochs := given.get("train.epochs")) is not None:
+        ends.append(math.ceil(float(epochs) * facts.n_train_tokens / tokens_per_step))
+    if budget_s := given.get("train.budget_s"):
+        if ends:
+            raise ConfigError("--budget stands alone: leave out --steps, --tokens and --epochs")
+        return {"train.budget_s": budget_s}
+    if ends:
+        if min(ends) < 1:
+            raise ConfigError(f"the run's length must be at least one step, found {min(ends)}")
+        return {"train.steps": min(ends)}
+    wanted = min(TOKENS_PER_PARAMETER * n_parameters, MAX_EPOCHS * facts.n_train_tokens)
+    steps = max(MIN_STEPS, math.ceil(wanted / tokens_per_step))
+    decisions.append(
+        f"{steps:,} steps: {steps * tokens_per_step:,} tokens, "
+        f"{steps * tokens_per_step / facts.n_train_tokens:.2f} epochs, {steps * tokens_per_step / n_parameters:.1f} a parameter"
+    )
+    return {"train.steps": steps}
+
+
+def _set_intervals(settings: dict[str, Value], steps: int, tokens_per_step: int, facts: Facts) -> None:
+    """Evaluate, save and sample N_EVALUATIONS times a run, the evaluations together about one part in thirty of it."""
+    every = max(1, steps // N_EVALUATIONS) if steps else 250  # a budget goes by time, see pylm.train
+    for name in ("train.eval_every", "train.save_every", "train.sample_every"):
+        settings.setdefault(name, every)
+    low, high = (8_192, 65_536) if facts.device == "cpu" else (65_536, 1_048_576)
+    share = steps * tokens_per_step // 10 // N_EVALUATIONS if steps else high // 2
+    settings.setdefault("train.eval_tokens", min(max(share, low), high))
+    settings.setdefault("train.final_eval_tokens", max(int(settings["train.eval_tokens"] or 0), steps * tokens_per_step // 10) if steps else high * 8)
+
+
+def _micro_batch(batch_size: int, context: int, facts: Facts) -> int:
+    """The largest divisor of the batch whose logits, with their gradient, stay within a part of the device's memory."""
+    budget_bytes = 1 << 30 if facts.device == "cpu" else 8 << 30
+    most = max(1, budget_bytes // (context * facts.vocab_size * 4 * 3))
+    return max(divisor for divisor in range(1, min(most, batch_size) + 1) if batch_size % divisor == 0)
+
+
+def _int(settings: dict[str, Value], name: str, default: int) -> int:
+    value = settings.setdefault(name, default)
+    if not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be at least 1, found {value!r}")
+    return value

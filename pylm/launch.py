@@ -1,0 +1,195 @@
+"""From what was asked to a finished run: finds or resumes its folder, resolves the settings, keeps run.json true."""
+
+import dataclasses
+import resource
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pylm import checkpoint, metrics
+from pylm.auto import Facts, resolve, resume
+from pylm.config import Config, Given, differences, from_flat, read_toml, write_toml
+from pylm.dataset import Dataset
+from pylm.errors import DataError, Interrupted, PylmError, RunError
+from pylm.files import write_bytes, write_text
+from pylm.progress import ProgressLine, duration
+from pylm.runs import locked, run_name, run_path
+from pylm.train import Outcome, Trainer
+
+DATA = Path("data")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `pylm train` was asked for."""
+
+    given: Given
+    data: str | None  # a folder, a name under data/, or None for the newest
+    run: str | None
+    force: bool  # start anew although the run exists
+    command: str  # as typed, for run.json and for resuming
+    started_s: float  # time.monotonic() when the command began
+
+
+def launch(request: Request, log: ProgressLine) -> Path:
+    """Start, resume or recognise as finished the run that was asked for, and return its folder.
+
+    Raises PylmError for anything a user can mend, Interrupted after a signal.
+    """
+    dataset = Dataset.open(resolve_dataset(request.data))
+    log.log(f"data: {dataset.path} ({dataset.train.n_tokens:,} training tokens, {dataset.vocab_size:,} ids)")
+    run = run_path(request.run or run_name(dataset.name, request.given, dataset.sha256))
+    with locked(run):
+        if request.force:
+            _clear(run)
+        config, record = _prepare(run, request, dataset, log)
+        last = checkpoint.pointed_step(run, "last")
+        if record["status"] == "finished" and _is_over(config, record, last):
+            log.log(f"{run} is finished at step {last:,}; nothing to do (--steps N goes on, --force starts anew)")
+            return run
+        log.log(f"run: {run}" + (f", resumed at step {last:,}" if last else ""))
+        _train(run, config, record, dataset, request)
+    return run
+
+
+def resolve_dataset(name_or_path: str | None) -> Path:
+    """A dataset's folder: a path, a name under data/, or the newest there. Raises DataError."""
+    if name_or_path is not None:
+        path = Path(name_or_path)
+        return path if "/" in name_or_path or path.is_dir() else DATA / name_or_path
+    newest = max(DATA.glob("*/dataset.json"), key=lambda file: file.stat().st_mtime_ns, default=None)
+    if newest is None:
+        raise DataError(f"{DATA.resolve()}: expected a dataset, found none; make one with `pylm tokenize TEXT`")
+    return newest.parent
+
+
+def _prepare(run: Path, request: Request, dataset: Dataset, log: ProgressLine) -> tuple[Config, dict[str, Any]]:
+    """The resolved config and run.json's content: stored ones for a run that exists, new ones otherwise."""
+    facts = Facts(
+        n_train_tokens=dataset.train.n_tokens,
+        vocab_size=dataset.vocab_size,
+        device=_device(request.given),
+        dataset_path=str(dataset.path),
+        dataset_sha256=dataset.sha256,
+    )
+    if checkpoint.pointed_step(run, "last") is not None:
+        stored = checkpoint.load_config(run)
+        asked = {**request.given, "data.sha256": dataset.sha256}
+        if changed := differences(asked, stored.flat()):
+            raise RunError(
+                f"{run} cannot go on with other settings: {'; '.join(changed)}; "
+                "give the run's own, another --run, or --force to start anew"
+            )
+        record = metrics.read_record(run)
+        log.log("settings: as the run began: " + "; ".join(record["decisions"]))
+        return resume(request.given, stored, facts), record
+    config, decisions = resolve(request.given, facts)
+    log.log("settings: " + "; ".join(decisions))
+    return config, {"status": "new", "decisions": decisions, "exit_reason": None, "verdict": None, "note": None}
+
+
+def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, request: Request) -> Outcome:
+    """Train, and leave in run.json how it began, how it goes and how it ended."""
+    write_text(run / "config.toml", write_toml(config))
+    write_bytes(run / "tokenizer.json", (dataset.path / "tokenizer.json").read_bytes())
+    trainer = Trainer(run, config, dataset, request.command, request.started_s)
+    record |= {
+        "command": request.command,
+        "tokenize": {"sources": [source.path for source in dataset.info.sources], **dataset.info.settings},
+        "machine": metrics.machine(),
+        "versions": metrics.versions(),
+        "dataset_sha256": dataset.sha256,
+        "n_parameters": trainer.n_parameters,
+        "schedule": dataclasses.asdict(config.schedule)
+        | {"steps": config.train.steps or None, "budget_s": config.train.budget_s or None},
+    }
+
+    def keep(status: str, exit_reason: str | None, outcome: Outcome | None = None) -> None:
+        state = trainer.state
+        evaluation = outcome.evaluation if outcome else None
+        before = record.get("peak_memory_bytes") or 0
+        record.update(
+            status=status,
+            exit_reason=exit_reason,
+            step=state.step,
+            tokens=state.tokens,
+            loss=evaluation.loss if evaluation else None,
+            bits_per_byte=evaluation.bits_per_byte if evaluation else None,
+            best_loss=state.best_loss,
+            best_step=state.best_step,
+            elapsed_s=round(trainer.clock.elapsed_s(), 3),
+            peak_memory_bytes=max(before, _peak_memory_bytes()),
+        )
+        metrics.write_record(run, record)
+
+    keep("running", None)
+    try:
+        outcome = trainer.run()
+    except Interrupted as stopped:
+        keep("stopped", str(stopped))
+        metrics.draw_curve(run)
+        raise
+    except PylmError as error:
+        keep("failed", str(error))
+        raise
+    curve = metrics.draw_curve(run)
+    keep("finished", "the schedule's end", outcome)
+    _report(run, trainer, outcome, curve)
+    return outcome
+
+
+def _report(run: Path, trainer: Trainer, outcome: Outcome, curve: Path) -> None:
+    """Print the result, to stdout."""
+    state, evaluation = outcome.state, outcome.evaluation
+    print(f"run            {run}")
+    print(f"steps          {state.step:,} ({state.tokens:,} tokens, {trainer.n_parameters:,} parameters)")
+    print(f"time           {duration(trainer.clock.elapsed_s())}")
+    if evaluation is not None:
+        part = "the whole validation split" if evaluation.whole else f"{evaluation.n_tokens:,} validation tokens"
+        print(f"validation     {evaluation.loss:.4f} nats per token on {part}")
+        print(f"bits per byte  {evaluation.bits_per_byte:.4f}")
+    print(f"curve          {curve}")
+
+
+def _is_over(config: Config, record: dict[str, Any], last: int | None) -> bool:
+    """Whether a finished run has nothing left to do under the settings of now."""
+    if config.train.budget_s:
+        return bool(record["elapsed_s"] >= 0.9 * config.train.budget_s)
+    return last is not None and last >= config.train.steps
+
+
+def _clear(run: Path) -> None:
+    """Delete what a run has written, but the lock that this process holds."""
+    for child in run.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name != "lock":
+            child.unlink()
+
+
+def _device(given: Given) -> str:
+    """The device asked for, or the best there is. Raises RunError when it is not there."""
+    asked = given.get("train.device")
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if asked is None:
+        return available[0]
+    if str(asked).partition(":")[0] not in available:
+        raise RunError(f"--device {asked}: not on this machine; it has {', '.join(available)}")
+    return str(asked)
+
+
+def _peak_memory_bytes() -> int:
+    """The most this process has held: resident memory, or the GPU's where that trains."""
+    if torch.cuda.is_available() and (peak := torch.cuda.max_memory_allocated()):
+        return peak
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,268 @@
+"""The training loop: batches in, checkpoints and records out; stopped at any moment it goes on where it was."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+
+from pylm import checkpoint
+from pylm.batches import Windows, key
+from pylm.checkpoint import State
+from pylm.clock import Clock
+from pylm.config import Config
+from pylm.dataset import Dataset
+from pylm.errors import Interrupted, TrainingError
+from pylm.evaluate import Evaluation, evaluate
+from pylm.generate import sample_text
+from pylm.loss import summed_cross_entropy
+from pylm.metrics import JsonLines
+from pylm.models.build import build_model
+from pylm.optim import build_optimizer, learning_rate, set_learning_rate
+from pylm.progress import ProgressLine, duration
+from pylm.sampling import SamplingSettings
+from pylm.tokenizer import Tokenizer
+
+FINAL_EVALUATION_SHARE = 0.03  # of a budget
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a finished run ended; `evaluation` is None without a validation split."""
+
+    state: State
+    evaluation: Evaluation | None
+
+
+class Trainer:
+    """One run in one process: built once, then `run` to the end or to a signal."""
+
+    def __init__(self, run: Path, config: Config, dataset: Dataset, resume_command: str, started_s: float) -> None:
+        """Build the model and load the last checkpoint, if there is one.
+
+        `started_s` (time.monotonic) is when the command began; `resume_command` is told to whoever stops the run.
+        """
+        self.path = run
+        self.config = config
+        self.dataset = dataset
+        self.resume_command = resume_command
+        self.tokenizer = Tokenizer.load(dataset.path / "tokenizer.json")
+        self.token_bytes_V = self.tokenizer.token_lengths().astype(np.int64)
+        self.windows = Windows(dataset.train.tokens, config.train.context, config.train.seed)
+        self.device = torch.device(config.train.device)
+        torch.manual_seed(config.train.seed)
+        self.model = build_model(config.model).to(self.device)
+        self.optimizer = build_optimizer(self.model, config.optimizer)
+        self.n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        self.state = self._load()
+        self.clock = Clock(config.train, config.schedule, self.state.elapsed_s, started_s)
+        self.progress = ProgressLine()
+        self._stop_signal: int | None = None
+        self._save_s = self._steps_s = 0.0  # seconds of the last save; of all steps of this process
+        self._final_tokens = config.train.final_eval_tokens
+
+    def run(self) -> Outcome:
+        """Train to the end of the schedule. Raises Interrupted after a signal, with the state saved."""
+        self.metrics = JsonLines(self.path / "metrics.jsonl", self.state.step)
+        self.samples = JsonLines(self.path / "samples.jsonl", self.state.step)
+        self._first_step = self.state.step
+        try:
+            with self._signals(), self.progress:
+                self._begin()
+                while self.clock.progress(self.state.step) < 1:
+                    self._step()
+                    if self._stop_signal is not None:
+                        self._stop(self._stop_signal)
+                return self._finish()
+        finally:
+            self.metrics.close()
+            self.samples.close()
+
+    def _load(self) -> State:
+        step = checkpoint.pointed_step(self.path, "last")
+        if step is None:
+            return State(seed=self.config.train.seed)
+        state = checkpoint.load_state(self.path, step)
+        checkpoint.load_weights(self.path, step, self.model)
+        checkpoint.load_optimizer(self.path, step, self.model, self.optimizer)
+        checkpoint.prune(self.path)
+        return state
+
+    def _begin(self) -> None:
+        """Evaluate, sample and save the untrained model; measure what the end of a budget will take."""
+        if self.state.step == 0:
+            self._evaluate_and_log()
+            self._sample()
+            self._save()
+        if budget_s := self.config.train.budget_s:
+            began = time.monotonic()
+            probe = self._evaluate(16 * self.config.train.context)
+            if probe is not None:
+                tokens_per_s = probe.n_tokens / (time.monotonic() - began)
+                affordable = int(FINAL_EVALUATION_SHARE * budget_s * tokens_per_s)
+                self._final_tokens = max(self.config.train.context, min(self._final_tokens, affordable))
+                self._save_s += min(self._final_tokens, self.dataset.val.n_tokens) / tokens_per_s
+            self.clock.reserve(self._save_s + 1.0)  # a second for the picture and the sample
+
+    def _step(self) -> None:
+        """One optimizer step, and whatever is due after it."""
+        settings, state = self.config.train, self.state
+        progress_before = self.clock.progress(state.step)
+        began = time.monotonic()
+        rate = learning_rate(
+            state.step, self.clock.schedule_progress(state.step), self.config.optimizer.lr, self.config.schedule
+        )
+        set_learning_rate(self.optimizer, rate)
+        loss, grad_norm = self._forward_backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.samples_seen += settings.batch_size
+        state.tokens += settings.batch_size * settings.context
+        state.epoch = self.windows.epoch_of(state.samples_seen)
+        self._steps_s += time.monotonic() - began
+        if state.step % settings.log_every == 0 or state.step == 1:
+            self._log(float(loss), float(grad_norm), rate)
+        if self.clock.due(settings.eval_every, state.step, progress_before):
+            self._evaluate_and_log()
+        if settings.sample_every and self.clock.due(settings.sample_every, state.step, progress_before):
+            self._sample()
+        if self.clock.due(settings.save_every, state.step, progress_before):
+            self._save()
+
+    def _forward_backward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the mean loss over the step's targets; returns that loss and the gradients' norm (0-d)."""
+        settings = self.config.train
+        # Dropout at step s depends on (seed, s) alone: a resumed run needs no stored random state.
+        torch.manual_seed(key(settings.seed, self.state.step) >> 1)
+        n_targets = settings.batch_size * settings.context
+        total = torch.zeros((), device=self.device)
+        for number in range(settings.accumulation):
+            first = self.state.samples_seen + number * settings.micro_batch
+            ids_BL = torch.from_numpy(self.windows.batch(first, settings.micro_batch)).to(self.device)
+            loss = summed_cross_entropy(self.model, ids_BL[:, :-1], ids_BL[:, 1:]) / n_targets
+            loss.backward()
+            total += loss.detach()
+        clip = self.config.optimizer.clip or math.inf
+        return total, torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+
+    def _log(self, loss: float, grad_norm: float, rate: float) -> None:
+        state = self.state
+        if not math.isfinite(loss):
+            last = checkpoint.pointed_step(self.path, "last")
+            raise TrainingError(
+                f"the loss of step {state.step} is {loss}: training has diverged; the last good checkpoint is step "
+                f"{last} of {self.path}; start anew with a lower --lr than {self.config.optimizer.lr:g}"
+            )
+        step_s = self._steps_s / (state.step - self._first_step)
+        tokens_per_s = self.config.train.batch_size * self.config.train.context / step_s
+        self.metrics.write(
+            {
+                "step": state.step,
+                "tokens": state.tokens,
+                "loss": loss,
+                "learning_rate": rate,
+                "grad_norm": grad_norm,
+                "tokens_per_s": round(tokens_per_s, 1),
+                "elapsed_s": round(self.clock.elapsed_s(), 3),
+            }
+        )
+        of_steps = f"/{self.config.train.steps:,}" if self.config.train.steps else ""
+        self.progress.update(
+            f"step {state.step:,}{of_steps}  loss {loss:.4f}  {tokens_per_s:,.0f} tokens/s  lr {rate:.2e}  "
+            f"ETA {duration(self.clock.eta_s(state.step, step_s))}"
+        )
+
+    def _evaluate(self, max_tokens: int) -> Evaluation | None:
+        if self.dataset.val is None:
+            return None
+        return evaluate(
+            self.model,
+            self.dataset.val.tokens,
+            self.token_bytes_V,
+            self.dataset.end_of_text_id,
+            context=self.config.train.context,
+            batch_size=self.config.train.micro_batch,
+            max_tokens=max_tokens,
+        )
+
+    def _evaluate_and_log(self) -> None:
+        """Evaluate; the best checkpoint is the one with the lowest loss on these same windows."""
+        evaluation = self._evaluate(self.config.train.eval_tokens)
+        if evaluation is None:
+            return
+        state = self.state
+        self._write_evaluation(evaluation)
+        self.progress.log(
+            f"step {state.step:,}: validation {evaluation.loss:.4f} nats per token, "
+            f"{evaluation.bits_per_byte:.4f} bits per byte"
+        )
+        if state.step and (state.best_loss is None or evaluation.loss < state.best_loss):
+            state.best_loss, state.best_step = evaluation.loss, state.step
+            self._save()
+            checkpoint.point(self.path, "best", state.step)
+
+    def _write_evaluation(self, evaluation: Evaluation, **more: bool) -> None:
+        self.metrics.write(
+            {
+                "step": self.state.step,
+                "tokens": self.state.tokens,
+                "val_loss": evaluation.loss,
+                "val_bits_per_byte": evaluation.bits_per_byte,
+                "elapsed_s": round(self.clock.elapsed_s(), 3),
+                **more,
+            }
+        )
+
+    def _sample(self) -> None:
+        """Print and keep a sample; it neither reads nor moves the training's random state."""
+        n_tokens = self.config.train.sample_tokens
+        if not self.config.train.sample_every or not n_tokens:
+            return
+        prompt = "" if self.dataset.end_of_text_id is not None else self.tokenizer.decode(self.dataset.train.tokens[:1])
+        text = sample_text(self.model, self.tokenizer, prompt, n_tokens, SamplingSettings())
+        self.samples.write({"step": self.state.step, "prompt": prompt, "text": text})
+        self.progress.log(f"step {self.state.step:,}: sample:\n{text}\n")
+
+    def _save(self) -> None:
+        began = time.monotonic()
+        self.state.elapsed_s = self.clock.elapsed_s()
+        checkpoint.save(self.path, self.state, self.model, self.optimizer)
+        self._save_s = time.monotonic() - began
+
+    def _stop(self, signal_number: int) -> None:
+        self._save()
+        raise Interrupted(
+            f"at step {self.state.step:,}, the state is saved; go on with: {self.resume_command}", signal_number
+        )
+
+    def _finish(self) -> Outcome:
+        """The last evaluation (of more windows than the others), sample and save."""
+        self._evaluate_and_log()
+        evaluation = self._evaluate(self._final_tokens)
+        if evaluation is not None:
+            self._write_evaluation(evaluation, final=True)
+        self._sample()
+        self._save()
+        return Outcome(self.state, evaluation)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let the first SIGINT or SIGTERM end the current step and save; a second SIGINT interrupts at once."""
+
+        def remember(number: int, _frame: FrameType | None) -> None:
+            self._stop_signal = number
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
