@@ -1,0 +1,21 @@
+# Every target is one script that runs without make too. VENV names the environment (default .venv); TORCH names another
+# torch requirement and TORCH_INDEX another index for it (scripts/environment.sh).
+
+.PHONY: demo test environment format bench-tokenizer clean
+
+demo:
+	sh scripts/demo.sh
+
+test:
+	sh scripts/test.sh
+
+environment:
+	sh scripts/environment.sh
+
+format: environment
+	cargo fmt --all
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf build target .venv dist
