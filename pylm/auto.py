@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from pylm.config import LENGTHS, Config, Given, Value, check_given, from_flat
+from pylm.config import LENGTHS, Config, Given, Value, from_flat
 from pylm.errors import ConfigError
-from pylm.models.presets import PRESETS
+from pylm.models.presets import find_preset
 
 MIN_STEPS = 2_000
 MAX_EPOCHS = 4  # repeating data more often hardly lowers the loss (Muennighoff et al. 2023)
@@ -31,7 +31,7 @@ class _Size:
 
     below_tokens: float
     n_layers: int
-    d_model: int
+    width: int
     n_heads: int
     context: int
     batch_size: int
@@ -53,6 +53,22 @@ AUTO_SIZES: dict[str, tuple[_Size, ...]] = {
 }
 
 
+# Where a preset's recipe goes.
+RECIPE_SETTINGS = {
+    "batch_size": "train.batch_size",
+    "context": "train.context",
+    "lr": "optimizer.lr",
+    "beta1": "optimizer.beta1",
+    "beta2": "optimizer.beta2",
+    "eps": "optimizer.eps",
+    "weight_decay": "optimizer.weight_decay",
+    "clip": "optimizer.clip",
+    "warmup": "schedule.warmup",
+    "schedule": "schedule.kind",
+    "final_fraction": "schedule.final_fraction",
+}
+
+
 def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     """Fill in what is not given: from the preset, then from the tables. Returns the config and the choices in words."""
     decisions: list[str] = []
@@ -60,12 +76,13 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     settings = _auto_preset(facts, decisions) if preset == "auto" else _named_preset(preset)
     settings |= {name: value for name, value in given.items() if name not in LENGTHS}
     settings["preset"] = preset
+    if "train.context" in given and "model.max_context" not in given and preset == "auto":
+        settings["model.max_context"] = given["train.context"]
     _set_vocabulary(settings, given, facts)
     settings["data.path"] = facts.dataset_path
     settings["data.sha256"] = facts.dataset_sha256
     settings.setdefault("train.device", facts.device)
     context = _int(settings, "train.context", min(256, _int(settings, "model.max_context", 256)))
-    settings.setdefault("model.max_context", context)
     batch_size = _int(settings, "train.batch_size", 32)
 
     n_parameters = count_parameters(settings)
@@ -94,14 +111,11 @@ def resume(given: Given, stored: Config, facts: Facts) -> Config:
 
 def count_parameters(settings: Mapping[str, Value]) -> int:
     """Parameters of the model that the settings describe, a tied weight once."""
-    import torch
-
     from pylm.models.build import build_model
 
     model_settings = {name: value for name, value in settings.items() if name.startswith("model.")}
     config = from_flat({**model_settings, "train.steps": 1, "train.context": 1})
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_model(config.model).parameters())
+    return build_model(config.model, device="meta").n_parameters()
 
 
 def parse_budget(text: str) -> float:
@@ -119,14 +133,15 @@ def _auto_preset(facts: Facts, decisions: list[str]) -> dict[str, Value]:
     sizes = AUTO_SIZES["cpu" if facts.device == "cpu" else "cuda"]
     size = next(size for size in sizes if facts.n_train_tokens < size.below_tokens)
     decisions.append(
-        f"{size.n_layers} layers x {size.d_model}, context {size.context}, batch {size.batch_size}, lr {size.lr:g}: "
+        f"{size.n_layers} layers x {size.width}, context {size.context}, batch {size.batch_size}, lr {size.lr:g}: "
         f"for {facts.n_train_tokens:,} tokens on {facts.device}"
     )
     return {
-        "model.family": "llama",
         "model.n_layers": size.n_layers,
-        "model.d_model": size.d_model,
+        "model.width": size.width,
         "model.n_heads": size.n_heads,
+        "model.mlp_hidden": math.ceil(8 * size.width / 3 / 64) * 64,  # as many parameters as two matrices of 4 x width
+        "model.max_context": size.context,
         "train.context": size.context,
         "train.batch_size": size.batch_size,
         "optimizer.lr": size.lr,
@@ -134,10 +149,12 @@ def _auto_preset(facts: Facts, decisions: list[str]) -> dict[str, Value]:
 
 
 def _named_preset(name: str) -> dict[str, Value]:
-    if name not in PRESETS:
-        raise ConfigError(f"--preset expects auto or one of {', '.join(PRESETS)}; found {name!r}")
-    settings = PRESETS[name].settings()
-    return check_given(settings, f"preset {name}")
+    preset = find_preset(name)
+    settings: dict[str, Value] = {f"model.{field}": value for field, value in asdict(preset.model).items()}
+    for field, setting in RECIPE_SETTINGS.items():
+        if (value := getattr(preset.recipe, field)) is not None:
+            settings[setting] = value
+    return settings
 
 
 def _set_vocabulary(settings: dict[str, Value], given: Given, facts: Facts) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import resource
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 
 from pylm import checkpoint, metrics
 from pylm.auto import Facts, resolve, resume
-from pylm.config import Config, Given, differences, from_flat, read_toml, write_toml
+from pylm.config import Config, Given, differences, write_toml
 from pylm.dataset import Dataset
 from pylm.errors import DataError, Interrupted, PylmError, RunError
 from pylm.files import write_bytes, write_text
@@ -104,7 +103,7 @@ def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, 
         "machine": metrics.machine(),
         "versions": metrics.versions(),
         "dataset_sha256": dataset.sha256,
-        "n_parameters": trainer.n_parameters,
+        "n_parameters": trainer.model.n_parameters(),
         "schedule": dataclasses.asdict(config.schedule)
         | {"steps": config.train.steps or None, "budget_s": config.train.budget_s or None},
     }
@@ -147,7 +146,7 @@ def _report(run: Path, trainer: Trainer, outcome: Outcome, curve: Path) -> None:
     """Print the result, to stdout."""
     state, evaluation = outcome.state, outcome.evaluation
     print(f"run            {run}")
-    print(f"steps          {state.step:,} ({state.tokens:,} tokens, {trainer.n_parameters:,} parameters)")
+    print(f"steps          {state.step:,} ({state.tokens:,} tokens, {trainer.model.n_parameters():,} parameters)")
     print(f"time           {duration(trainer.clock.elapsed_s())}")
     if evaluation is not None:
         part = "the whole validation split" if evaluation.whole else f"{evaluation.n_tokens:,} validation tokens"

@@ -20,5 +20,5 @@ for _ in range(3000):
 pylm="../venv/bin/pylm"
 "$pylm" --version
 "$pylm" tokenize corpus.txt --format lines --vocab-size 300
-"$pylm" train --steps 30 --context 32 --batch-size 8 --set model.n_layers=2 --set model.d_model=64 --set model.n_heads=2
+"$pylm" train --steps 30 --context 32 --batch-size 8 --set model.n_layers=2 --set model.width=64 --set model.n_heads=2
 "$pylm" generate --prompt "the cat" --max-tokens 20 --seed 0
