@@ -7,7 +7,10 @@
 
 pub mod error;
 pub mod monitor;
+pub mod reference;
 pub mod token;
+pub mod train;
+pub mod words;
 
 #[cfg(feature = "python")]
 mod python;

@@ -1,0 +1,180 @@
+//! Distinct pre-tokens and how often they occur: all that training needs to know of a corpus.
+//!
+//! Each thread counts into a [`WordCounter`] of its own, without locks; [`Words::merge`] joins them. Memory grows with
+//! the distinct words, not with the text.
+
+mod key;
+mod table;
+
+use std::collections::HashMap;
+
+use rustc_hash::FxHashMap;
+
+use crate::error::{Error, Result};
+use key::{Key, Key16, Key32};
+use table::Table;
+
+/// Counts the pre-tokens of one thread. Almost all words are shorter than 16 bytes and live in a table of 32-byte
+/// slots, one cache line each; the next tier holds up to 31 bytes (5 % of the pre-tokens of multilingual text), a
+/// general map the rest.
+#[derive(Default)]
+pub struct WordCounter {
+    short: Table<Key16>,
+    medium: Table<Key32>,
+    long: FxHashMap<Box<[u8]>, u64>,
+}
+
+impl WordCounter {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts one word `count` times; an empty one is nothing. Counts beyond 64 bits stay at the largest.
+    pub fn add_word(&mut self, word: &[u8], count: u64) {
+        if word.is_empty() || count == 0 {
+        } else if word.len() <= Key16::MAX_LEN {
+            self.short.add(Key16::of(word, 0, word.len()), count);
+        } else if word.len() <= Key32::MAX_LEN {
+            self.medium.add(Key32::of(word, 0, word.len()), count);
+        } else if let Some(total) = self.long.get_mut(word) {
+            *total = total.saturating_add(count);
+        } else {
+            self.long.insert(word.into(), count);
+        }
+    }
+
+    /// Distinct words so far.
+    pub fn len(&self) -> usize {
+        self.short.len() + self.medium.len() + self.long.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counts the pre-tokens of `text` that begin at `start` and end at `ends`, one behind the other.
+    pub fn add_pretokens(&mut self, text: &[u8], mut start: usize, ends: &[usize]) {
+        for &end in ends {
+            let len = end - start;
+            if len <= Key16::MAX_LEN {
+                self.short.add(Key16::of(text, start, len), 1);
+            } else if len <= Key32::MAX_LEN {
+                self.medium.add(Key32::of(text, start, len), 1);
+            } else {
+                self.add_word(&text[start..end], 1);
+            }
+            start = end;
+        }
+    }
+
+    fn absorb(&mut self, other: WordCounter) {
+        self.short.absorb(&other.short);
+        self.medium.absorb(&other.medium);
+        for (word, count) in other.long {
+            self.add_word(&word, count);
+        }
+    }
+}
+
+/// Distinct words with their counts, numbered from 0. The numbering carries no meaning: training gives the same merges
+/// for any order.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    bytes: Vec<u8>,
+    /// `ends[i]` is where word i ends in `bytes`; it begins where word i - 1 ends.
+    ends: Vec<usize>,
+    counts: Vec<u64>,
+    n_pretokens: u64,
+}
+
+impl Words {
+    /// Joins what several threads counted.
+    ///
+    /// Errors: [`Error::Setting`] when the text holds more than 2^64 bytes of pre-tokens, counting repetitions. The
+    /// bound means that no count of a word or of a pair can overflow later.
+    pub fn merge(counters: Vec<WordCounter>, _threads: usize) -> Result<Words> {
+        let mut counters = counters;
+        counters.sort_by_key(WordCounter::len);
+        let mut all = counters.pop().unwrap_or_default();
+        for counter in counters {
+            all.absorb(counter);
+        }
+        let mut words = Words::default();
+        words.reserve(all.len());
+        all.short.for_each(|word, count| words.push(word, count));
+        all.medium.for_each(|word, count| words.push(word, count));
+        all.long.iter().for_each(|(word, &count)| words.push(word, count));
+        words.check_total()
+    }
+
+    /// Words given with their counts; a word that comes twice counts for both.
+    pub fn from_counts<W: AsRef<[u8]>>(counts: impl IntoIterator<Item = (W, u64)>) -> Result<Words> {
+        let mut index_of: HashMap<Box<[u8]>, usize> = HashMap::new();
+        let mut words = Words::default();
+        for (word, count) in counts {
+            let word = word.as_ref();
+            if word.is_empty() || count == 0 {
+                continue;
+            }
+            match index_of.get(word) {
+                Some(&i) => words.counts[i] = words.counts[i].saturating_add(count),
+                None => {
+                    index_of.insert(word.into(), words.len());
+                    words.push(word, count);
+                }
+            }
+        }
+        words.check_total()
+    }
+
+    /// Distinct words.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// All pre-tokens, repetitions counted.
+    pub fn n_pretokens(&self) -> u64 {
+        self.n_pretokens
+    }
+
+    /// Bytes of all distinct words, each taken once.
+    pub fn n_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn get(&self, index: usize) -> (&[u8], u64) {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        (&self.bytes[start..self.ends[index]], self.counts[index])
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], u64)> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    fn reserve(&mut self, n_words: usize) {
+        self.ends.reserve_exact(n_words);
+        self.counts.reserve_exact(n_words);
+    }
+
+    fn push(&mut self, word: &[u8], count: u64) {
+        self.bytes.extend_from_slice(word);
+        self.ends.push(self.bytes.len());
+        self.counts.push(count);
+    }
+
+    fn check_total(mut self) -> Result<Words> {
+        let total: u128 = self.iter().map(|(word, count)| word.len() as u128 * u128::from(count)).sum();
+        if total > u128::from(u64::MAX) {
+            return Err(Error::Setting(format!(
+                "the counted words hold {total} bytes in all, more than 64-bit counts can sum (at most {})",
+                u64::MAX
+            )));
+        }
+        self.n_pretokens = self.counts.iter().sum();
+        Ok(self)
+    }
+}
