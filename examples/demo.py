@@ -34,7 +34,9 @@ def main() -> None:
     pylm("generate", run[1], "--prompt", PROMPT, "--max-tokens", "160", "--seed", "1")
 
     record = json.loads((folder / "run.json").read_text())
-    print(f"\nvalidation loss  {record['loss']:.4f} nats per token, {record['bits_per_byte']:.4f} bits per byte")
+    print(
+        f"\nvalidation loss  {record['loss']:.4f} nats per token, {record['bits_per_byte']:.4f} bits per byte"
+    )
     print(f"loss curve       {(folder / 'curve.png').relative_to(ROOT)}")
     limit = arguments.max_bits_per_byte
     if limit is not None and record["bits_per_byte"] > limit:

@@ -93,7 +93,9 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     if "train.micro_batch" not in given:
         settings["train.micro_batch"] = _micro_batch(batch_size, context, facts)
     if "schedule.warmup" not in given and total_steps:
-        settings["schedule.warmup"] = min(int(settings.get("schedule.warmup") or 100), max(1, total_steps // 10))
+        settings["schedule.warmup"] = min(
+            int(settings.get("schedule.warmup") or 100), max(1, total_steps // 10)
+        )
     return from_flat(settings), decisions
 
 
@@ -123,7 +125,11 @@ def parse_budget(text: str) -> float:
     import re
 
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
-    seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    seconds = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
+        if match
+        else 0
+    )
     if seconds <= 0:
         raise ConfigError(f"--budget expects a time such as 90s, 10m or 1h30m, found {text!r}")
     return seconds
@@ -140,7 +146,8 @@ def _auto_preset(facts: Facts, decisions: list[str]) -> dict[str, Value]:
         "model.n_layers": size.n_layers,
         "model.width": size.width,
         "model.n_heads": size.n_heads,
-        "model.mlp_hidden": math.ceil(8 * size.width / 3 / 64) * 64,  # as many parameters as two matrices of 4 x width
+        "model.mlp_hidden": math.ceil(8 * size.width / 3 / 64)
+        * 64,  # as many parameters as two matrices of 4 x width
         "model.max_context": size.context,
         "train.context": size.context,
         "train.batch_size": size.batch_size,
@@ -203,7 +210,10 @@ def _set_intervals(settings: dict[str, Value], steps: int, tokens_per_step: int,
     low, high = (8_192, 65_536) if facts.device == "cpu" else (65_536, 1_048_576)
     share = steps * tokens_per_step // 10 // N_EVALUATIONS if steps else high // 2
     settings.setdefault("train.eval_tokens", min(max(share, low), high))
-    settings.setdefault("train.final_eval_tokens", max(int(settings["train.eval_tokens"] or 0), steps * tokens_per_step // 10) if steps else high * 8)
+    settings.setdefault(
+        "train.final_eval_tokens",
+        max(int(settings["train.eval_tokens"] or 0), steps * tokens_per_step // 10) if steps else high * 8,
+    )
 
 
 def _micro_batch(batch_size: int, context: int, facts: Facts) -> int:

@@ -47,7 +47,10 @@ def save(run: Path, state: State, model: nn.Module, optimizer: torch.optim.Optim
     folder = run / "checkpoints" / f"step-{state.step}"
     if not folder.exists():
         with new_folder(folder) as partial:
-            files = {"model.safetensors": _weights(model), "optimizer.safetensors": _moments(model, optimizer)}
+            files = {
+                "model.safetensors": _weights(model),
+                "optimizer.safetensors": _moments(model, optimizer),
+            }
             for name, tensors in files.items():
                 try:
                     save_file(tensors, partial / name)
@@ -124,7 +127,9 @@ def load_optimizer(run: Path, step: int, model: nn.Module, optimizer: torch.opti
             raise RunError(f"{path}: {name} belongs to no parameter of this model") from None
         # Step counters are compared on the host unless fused on a GPU; torch moves them itself on the first step.
         device = parameter.device
-        optimizer.state[parameter][entry] = tensor.to(device) if tensor.dim() or device.type != "cpu" else tensor
+        optimizer.state[parameter][entry] = (
+            tensor.to(device) if tensor.dim() or device.type != "cpu" else tensor
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ N_BUDGET_INTERVALS = 10  # a run that ends by time evaluates, saves and samples 
 class Clock:
     """Progress of one run. `elapsed_s` continues from earlier processes; `reserve` keeps time for the end of a budget."""
 
-    def __init__(self, train: TrainConfig, schedule: ScheduleConfig, elapsed_before_s: float, started_s: float) -> None:
+    def __init__(
+        self, train: TrainConfig, schedule: ScheduleConfig, elapsed_before_s: float, started_s: float
+    ) -> None:
         """Start at `started_s` (monotonic), with `elapsed_before_s` from the processes before this one."""
         self._train = train
         self._warmup = schedule.warmup

@@ -126,7 +126,9 @@ class Config:
         values: dict[str, Value] = {"preset": self.preset}
         for section in SECTIONS:
             part = getattr(self, section)
-            values |= {f"{section}.{item.name}": getattr(part, item.name) for item in dataclasses.fields(part)}
+            values |= {
+                f"{section}.{item.name}": getattr(part, item.name) for item in dataclasses.fields(part)
+            }
         return values
 
 
@@ -216,7 +218,11 @@ def read_toml(path: Path) -> Given:
         raise ConfigError(f"{path}: expected TOML: {error}") from None
     given: dict[str, object] = {}
     for section, table in tables.items():
-        given |= {f"{section}.{name}": value for name, value in table.items()} if isinstance(table, dict) else {section: table}
+        given |= (
+            {f"{section}.{name}": value for name, value in table.items()}
+            if isinstance(table, dict)
+            else {section: table}
+        )
     return check_given(given, str(path))
 
 
@@ -237,7 +243,9 @@ def from_flat(values: Mapping[str, Value]) -> Config:
     sections: dict[str, Any] = {}
     for section, part in SECTIONS.items():
         prefix = f"{section}."
-        fields = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+        fields = {
+            name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)
+        }
         sections[section] = part(**fields)
     config = Config(preset=str(values.get("preset", "auto")), **sections)
     if config.train.context > config.model.max_context:

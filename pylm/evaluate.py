@@ -70,7 +70,10 @@ def evaluate(
 
 
 def _window(
-    tokens: npt.NDArray[np.unsignedinteger], starts_B: npt.NDArray[np.int64], context: int, end_of_text_id: int | None
+    tokens: npt.NDArray[np.unsignedinteger],
+    starts_B: npt.NDArray[np.int64],
+    context: int,
+    end_of_text_id: int | None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Inputs and targets (B, context) whose first targets are at `starts_B`; targets past the end are -1."""
     positions_BT = starts_B[:, None] + np.arange(context)

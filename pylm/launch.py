@@ -49,7 +49,9 @@ def launch(request: Request, log: ProgressLine) -> Path:
         config, record = _prepare(run, request, dataset, log)
         last = checkpoint.pointed_step(run, "last")
         if record["status"] == "finished" and _is_over(config, record, last):
-            log.log(f"{run} is finished at step {last:,}; nothing to do (--steps N goes on, --force starts anew)")
+            log.log(
+                f"{run} is finished at step {last:,}; nothing to do (--steps N goes on, --force starts anew)"
+            )
             return run
         log.log(f"run: {run}" + (f", resumed at step {last:,}" if last else ""))
         _train(run, config, record, dataset, request)
@@ -63,11 +65,15 @@ def resolve_dataset(name_or_path: str | None) -> Path:
         return path if "/" in name_or_path or path.is_dir() else DATA / name_or_path
     newest = max(DATA.glob("*/dataset.json"), key=lambda file: file.stat().st_mtime_ns, default=None)
     if newest is None:
-        raise DataError(f"{DATA.resolve()}: expected a dataset, found none; make one with `pylm tokenize TEXT`")
+        raise DataError(
+            f"{DATA.resolve()}: expected a dataset, found none; make one with `pylm tokenize TEXT`"
+        )
     return newest.parent
 
 
-def _prepare(run: Path, request: Request, dataset: Dataset, log: ProgressLine) -> tuple[Config, dict[str, Any]]:
+def _prepare(
+    run: Path, request: Request, dataset: Dataset, log: ProgressLine
+) -> tuple[Config, dict[str, Any]]:
     """The resolved config and run.json's content: stored ones for a run that exists, new ones otherwise."""
     facts = Facts(
         n_train_tokens=dataset.train.n_tokens,
@@ -89,7 +95,13 @@ def _prepare(run: Path, request: Request, dataset: Dataset, log: ProgressLine) -
         return resume(request.given, stored, facts), record
     config, decisions = resolve(request.given, facts)
     log.log("settings: " + "; ".join(decisions))
-    return config, {"status": "new", "decisions": decisions, "exit_reason": None, "verdict": None, "note": None}
+    return config, {
+        "status": "new",
+        "decisions": decisions,
+        "exit_reason": None,
+        "verdict": None,
+        "note": None,
+    }
 
 
 def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, request: Request) -> Outcome:
@@ -146,10 +158,14 @@ def _report(run: Path, trainer: Trainer, outcome: Outcome, curve: Path) -> None:
     """Print the result, to stdout."""
     state, evaluation = outcome.state, outcome.evaluation
     print(f"run            {run}")
-    print(f"steps          {state.step:,} ({state.tokens:,} tokens, {trainer.model.n_parameters():,} parameters)")
+    print(
+        f"steps          {state.step:,} ({state.tokens:,} tokens, {trainer.model.n_parameters():,} parameters)"
+    )
     print(f"time           {duration(trainer.clock.elapsed_s())}")
     if evaluation is not None:
-        part = "the whole validation split" if evaluation.whole else f"{evaluation.n_tokens:,} validation tokens"
+        part = (
+            "the whole validation split" if evaluation.whole else f"{evaluation.n_tokens:,} validation tokens"
+        )
         print(f"validation     {evaluation.loss:.4f} nats per token on {part}")
         print(f"bits per byte  {evaluation.bits_per_byte:.4f}")
     print(f"curve          {curve}")

@@ -23,5 +23,7 @@ def summed_cross_entropy(model: Decoder, tokens_BT: Tensor, targets_BT: Tensor) 
 def target_losses(model: Decoder, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
     """-ln p of every target, float32 (B, T); -1 among the targets is skipped and gives 0."""
     logits_BTV = model(tokens_BT)
-    losses = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none", ignore_index=-1)
+    losses = F.cross_entropy(
+        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none", ignore_index=-1
+    )
     return losses.view_as(targets_BT)

@@ -93,11 +93,28 @@ def draw_curve(run: Path) -> Path:
     val = [line for line in lines if "val_loss" in line]
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for axis, name, label, unit in zip(axes, ("step", "elapsed_s"), ("step", "minutes"), (1, 60), strict=True):
-        axis.plot([line[name] / unit for line in train], [line["loss"] for line in train], lw=0.5, alpha=0.35, color="C0")
+    for axis, name, label, unit in zip(
+        axes, ("step", "elapsed_s"), ("step", "minutes"), (1, 60), strict=True
+    ):
+        axis.plot(
+            [line[name] / unit for line in train],
+            [line["loss"] for line in train],
+            lw=0.5,
+            alpha=0.35,
+            color="C0",
+        )
         smooth = _smooth([line["loss"] for line in train])
-        axis.plot([line[name] / unit for line in train], smooth, lw=1.5, color="C0", label="training (smoothed)")
-        axis.plot([line[name] / unit for line in val], [line["val_loss"] for line in val], "o-", ms=3, color="C1", label="validation")
+        axis.plot(
+            [line[name] / unit for line in train], smooth, lw=1.5, color="C0", label="training (smoothed)"
+        )
+        axis.plot(
+            [line[name] / unit for line in val],
+            [line["val_loss"] for line in val],
+            "o-",
+            ms=3,
+            color="C1",
+            label="validation",
+        )
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("loss (nats per token)")

@@ -19,7 +19,9 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True) if sys.stderr.isatty() else None
+        self._live = (
+            Live(console=self._console, auto_refresh=False, transient=True) if sys.stderr.isatty() else None
+        )
         self._last_shown = float("-inf")
 
     def __enter__(self) -> "ProgressLine":

@@ -40,7 +40,9 @@ def resolve_run(name_or_path: str | None) -> Path:
         return path
     newest = max(RUNS.glob("*/checkpoints/last.json"), key=lambda file: file.stat().st_mtime_ns, default=None)
     if newest is None:
-        raise RunError(f"{RUNS.resolve()}: expected a run with a checkpoint, found none; train one with `pylm train`")
+        raise RunError(
+            f"{RUNS.resolve()}: expected a run with a checkpoint, found none; train one with `pylm train`"
+        )
     return newest.parents[1]
 
 

@@ -43,7 +43,9 @@ class Outcome:
 class Trainer:
     """One run in one process: built once, then `run` to the end or to a signal."""
 
-    def __init__(self, run: Path, config: Config, dataset: Dataset, resume_command: str, started_s: float) -> None:
+    def __init__(
+        self, run: Path, config: Config, dataset: Dataset, resume_command: str, started_s: float
+    ) -> None:
         """Build the model and load the last checkpoint, if there is one.
 
         `started_s` (time.monotonic) is when the command began; `resume_command` is told to whoever stops the run.
@@ -114,7 +116,10 @@ class Trainer:
         progress_before = self.clock.progress(state.step)
         began = time.monotonic()
         rate = learning_rate(
-            state.step, self.clock.schedule_progress(state.step), self.config.optimizer.lr, self.config.schedule
+            state.step,
+            self.clock.schedule_progress(state.step),
+            self.config.optimizer.lr,
+            self.config.schedule,
         )
         set_learning_rate(self.optimizer, rate)
         loss, grad_norm = self._forward_backward()
@@ -223,7 +228,11 @@ class Trainer:
         n_tokens = self.config.train.sample_tokens
         if not self.config.train.sample_every or not n_tokens:
             return
-        prompt = "" if self.dataset.end_of_text_id is not None else self.tokenizer.decode(self.dataset.train.tokens[:1])
+        prompt = (
+            ""
+            if self.dataset.end_of_text_id is not None
+            else self.tokenizer.decode(self.dataset.train.tokens[:1])
+        )
         text = sample_text(self.model, self.tokenizer, prompt, n_tokens, SamplingSettings())
         self.samples.write({"step": self.state.step, "prompt": prompt, "text": text})
         self.progress.log(f"step {self.state.step:,}: sample:\n{text}\n")
@@ -237,7 +246,8 @@ class Trainer:
     def _stop(self, signal_number: int) -> None:
         self._save()
         raise Interrupted(
-            f"at step {self.state.step:,}, the state is saved; go on with: {self.resume_command}", signal_number
+            f"at step {self.state.step:,}, the state is saved; go on with: {self.resume_command}",
+            signal_number,
         )
 
     def _finish(self) -> Outcome:

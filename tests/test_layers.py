@@ -70,7 +70,11 @@ def _python_imports(path: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             base = node.module or ""
-            imports += [f"{base}.{alias.name}" for alias in node.names] if base in {"pylm", "pylm.models"} else [base]
+            imports += (
+                [f"{base}.{alias.name}" for alias in node.names]
+                if base in {"pylm", "pylm.models"}
+                else [base]
+            )
     return [name.removeprefix("pylm.") for name in imports if name.startswith("pylm.")]
 
 
@@ -83,10 +87,14 @@ def test_python_imports_point_down(module: str, path: Path) -> None:
         if other is None:
             continue  # a name of the package itself, such as __version__
         same_package = other[1] == own[1] and module != name
-        assert other[0] < own[0] or same_package, f"pylm.{module} imports pylm.{name} from its own layer or above"
+        assert other[0] < own[0] or same_package, (
+            f"pylm.{module} imports pylm.{name} from its own layer or above"
+        )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "rust_bpe" / "src").rglob("*.rs")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "rust_bpe" / "src").rglob("*.rs")), ids=lambda path: path.name
+)
 def test_rust_uses_point_down(path: Path) -> None:
     own_name = path.relative_to(ROOT / "rust_bpe" / "src").with_suffix("").parts[0]
     if own_name == "lib":

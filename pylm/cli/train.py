@@ -29,16 +29,32 @@ SETTINGS = {
 @click.command(context_settings={"show_default": True})
 @click.option("--data", help="A dataset's folder or its name under data/.  [default: the newest in data/]")
 @click.option("--run", help="A folder, or a name under runs/.  [default: DATA-PRESET-HASH8 of these options]")
-@click.option("--preset", help="A model with its source's recipe; auto goes by data and device.  [default: auto]")
+@click.option(
+    "--preset", help="A model with its source's recipe; auto goes by data and device.  [default: auto]"
+)
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Settings from a TOML file.")
-@click.option("--set", "set_items", multiple=True, metavar="KEY=VALUE", help="One setting, such as model.n_layers=6.")
-@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.  [default: 20 tokens a parameter or 4 epochs]")
+@click.option(
+    "--set", "set_items", multiple=True, metavar="KEY=VALUE", help="One setting, such as model.n_layers=6."
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Optimizer steps.  [default: 20 tokens a parameter or 4 epochs]",
+)
 @click.option("--tokens", type=click.IntRange(min=1), help="End after so many training tokens.")
-@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="End after so many passes over the data.")
+@click.option(
+    "--epochs", type=click.FloatRange(min=0, min_open=True), help="End after so many passes over the data."
+)
 @click.option("--budget", help="End after a time, such as 90s, 10m, 1h30m; the schedule ends with it.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Sequences of one optimizer step.  [default: by preset]")
-@click.option("--micro-batch", type=click.IntRange(min=1), help="Sequences held at a time.  [default: what fits]")
-@click.option("--context", type=click.IntRange(min=1), help="Tokens of a training window.  [default: by preset]")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Sequences of one optimizer step.  [default: by preset]"
+)
+@click.option(
+    "--micro-batch", type=click.IntRange(min=1), help="Sequences held at a time.  [default: what fits]"
+)
+@click.option(
+    "--context", type=click.IntRange(min=1), help="Tokens of a training window.  [default: by preset]"
+)
 @click.option("--lr", type=float, help="Peak learning rate.  [default: by preset]")
 @click.option("--warmup", type=click.IntRange(min=0), help="Steps of linear warm-up.  [default: by preset]")
 @click.option("--weight-decay", type=float, help="On matrices only.  [default: by preset]")
