@@ -38,6 +38,7 @@ class GenerationSettings:
     seed: int = 0
     top_probabilities: int = 0  # how many of the most probable tokens to report at each step
     cached: bool = True  # keep keys and values between steps; the tokens are the same without
+    context: int | None = None  # tokens the model may look back on; by default all that it can
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 1), ("samples", 1), ("seed", 0), ("top_probabilities", 0)):
@@ -45,6 +46,8 @@ class GenerationSettings:
                 raise ConfigError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if self.seed >= 2**63:
             raise ConfigError(f"seed must be below 2^63, found {self.seed}")
+        if self.context is not None and self.context < 1:
+            raise ConfigError(f"context must be at least 1, found {self.context}")
         if "" in self.stop:
             raise ConfigError("stop must be a text of at least one character, found an empty one")
 
@@ -106,7 +109,7 @@ def generate(
     """Continue a prompt `settings.samples` times.
 
     Args:
-        model: put into evaluation mode meanwhile; its context is `model.config.max_context`.
+        model: put into evaluation mode meanwhile.
         tokenizer: what the model was trained with.
         prompt: at least one token.
         settings: see there.
@@ -155,7 +158,7 @@ def _steps(model: Decoder, prompt: list[int], settings: GenerationSettings) -> I
 
 @contextmanager
 def _evaluating(model: Decoder) -> Iterator[None]:
-    """Evaluation mode without gradients; inference mode would leave tensors in the model that cannot train."""
+    """Evaluation mode without gradients; inference mode would leave tensors in it that cannot train."""
     training = model.training
     model.eval()
     try:
@@ -170,7 +173,7 @@ class _Reader:
 
     def __init__(self, model: Decoder, settings: GenerationSettings) -> None:
         self._model = model
-        self._context = model.config.max_context
+        self._context = min(settings.context or model.config.max_context, model.config.max_context)
         self._cache = model.new_cache(settings.samples, self._context) if settings.cached else None
         self._start = 0
         self._n_read = 0
