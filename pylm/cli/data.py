@@ -34,7 +34,7 @@ def make(language: str, count: int, seed: int, out: IO[str]) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def score(language: str, text: IO[str], context: int, as_json: bool) -> None:
-    """Count what is right in TEXT (a file, or - for stdin), and give the best possible loss of the language."""
+    """Count what is right in TEXT (a file, or - for stdin), and give the language's best possible loss."""
     import json
 
     from pylm.made_up import addition, simple

@@ -27,7 +27,7 @@ class Simple:
         longest = max(self.lengths)
         if len(self.consonants) < max((longest + 1) // 2, self.memory + 1):
             raise ConfigError(
-                f"{len(self.consonants)} consonants are too few for {longest} letters and memory {self.memory}"
+                f"{len(self.consonants)} consonants: too few for {longest} letters and memory {self.memory}"
             )
         if len(self.vowels) < longest // 2:
             raise ConfigError(f"{len(self.vowels)} vowels are too few for words of {longest} letters")

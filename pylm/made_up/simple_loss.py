@@ -1,8 +1,8 @@
 """The least possible loss on `simple`, exactly: with the whole history, and with windows cut out anywhere.
 
 What the reader of a window does not know is where in a word it began, and how the words before its view
-began. Both unknowns are symmetric in the letters: a letter that was not seen is any of those not seen. So sums
-over places in a word and over the starts of the last words are all it takes.
+began. Both unknowns are symmetric in the letters: a letter that was not seen is any of those not seen. So
+sums over places in a word and over the starts of the last words are all it takes.
 """
 
 import itertools
@@ -27,7 +27,7 @@ def window_loss(context: int, language: Simple = SIMPLE) -> float:
     """
     weights = _places(language)
     unknown = _new_words(context, language, _start_entropies(language, ()))
-    # X[1] is a character of END, or a consonant, or a vowel; each place counts as often as it comes in a word.
+    # X[1] is a character of END, a consonant or a vowel; each place counts as often as it comes in a word.
     nats = sum(unknown[max(0, context - n_left_of_end)] for n_left_of_end in range(len(END)))
     for parity in (0, 1):
         places = {place: weights[place] for place in range(parity, len(weights), 2)}
@@ -45,13 +45,13 @@ def _places(language: Simple) -> list[float]:
 
 
 def _letters(language: Simple) -> Iterator[tuple[float, float]]:
-    """After 1, 2, ... letters of a word: how probable it is to have so many, and the nats of what comes then."""
+    """After 1, 2, ... letters of a word: how probable that is, and the nats of what comes then."""
     for n_letters, reached in enumerate(_places(language), 1):
         yield reached, _next_entropy(language, language.end_probability(n_letters), 0, n_letters)
 
 
 def _next_entropy(language: Simple, end: float, parity: int, n_seen: int) -> float:
-    """Nats of what comes after `n_seen` letters, the first at a place of this parity; END has probability `end`."""
+    """Nats of what follows `n_seen` letters from a place of this parity on; END has probability `end`."""
     # Kinds alternate, so of the letters seen, n_seen // 2 are of the next one's kind, whichever came first.
     nats = -sum(p * math.log(p) for p in (end, 1 - end) if p > 0)
     if end == 1:
@@ -62,11 +62,11 @@ def _next_entropy(language: Simple, end: float, parity: int, n_seen: int) -> flo
 def _first_words(
     language: Simple, places: dict[int, float], n_seen: int, n_left: int
 ) -> Iterator[tuple[float, float, tuple[float, ...] | None]]:
-    """Follow the word in which the window began, at place p with weight places[p], `n_seen` letters of it seen.
+    """Follow the word in which the window began, at place p with weight places[p], after `n_seen` letters.
 
-    Yields (weight, nats, None) for each character that is predicted, and (weight, n_left, start entropies) for
-    each way to come to the next word. The letters of places before p are any that were not seen, so the next
-    letter is, for every p, equally any of those not seen of its kind: only the end tells the places apart.
+    Yields (weight, nats, None) for each character that is predicted, and (weight, n_left, start entropies)
+    for each way to come to the next word. The letters of places before p are any that were not seen, so the
+    next letter is, for every p, any of those not seen of its kind: only the end tells the places apart.
     """
     weight = sum(places.values())
     if n_left == 0 or weight == 0:
@@ -87,8 +87,8 @@ def _first_words(
 def _first_start(language: Simple, parity: int, n_seen: int, from_start: float) -> tuple[float, ...]:
     """The probability of each consonant to have begun the word of which `n_seen` letters were seen.
 
-    Consonants are numbered in the order of the view. With probability `from_start` the word was seen whole and
-    the first of them began it, otherwise any of those not seen.
+    Consonants are numbered in the order of the view. With probability `from_start` the word was seen whole
+    and the first of them began it, otherwise any of those not seen.
     """
     n = len(language.consonants)
     n_seen_consonants = (n_seen + 1 - parity) // 2
@@ -97,7 +97,7 @@ def _first_start(language: Simple, parity: int, n_seen: int, from_start: float) 
 
 
 def _new_words(n_left: int, language: Simple, start_entropies: tuple[float, ...]) -> list[float]:
-    """Expected nats of the next 0..n_left characters where a word begins, by the entropies of the starts to come."""
+    """Expected nats of the next 0..n_left characters where a word begins, given the starts' entropies."""
     letters = list(_letters(language))
     of_word = [0.0, *itertools.accumulate(reached * entropy for reached, entropy in letters)]
     lengths = [(reached * language.end_probability(n), n) for n, (reached, _) in enumerate(letters, 1)]
@@ -118,8 +118,8 @@ def _new_words(n_left: int, language: Simple, start_entropies: tuple[float, ...]
 def _start_entropies(language: Simple, first: tuple[float, ...]) -> tuple[float, ...]:
     """Expected nats of the start of the next word, of the one after, and so on to where they stay the same.
 
-    `first` holds the probability of each consonant to be the newest start before; empty when nothing is known.
-    The starts before it are any others, all distinct.
+    `first` holds the probability of each consonant to be the newest start before; empty when nothing is
+    known. The starts before it are any others, all distinct.
     """
     n, memory = len(language.consonants), language.memory
     belief = {
