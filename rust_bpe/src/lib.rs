@@ -7,6 +7,7 @@
 
 pub mod error;
 pub mod monitor;
+pub mod pretokenize;
 pub mod reference;
 pub mod token;
 pub mod train;

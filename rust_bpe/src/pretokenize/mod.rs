@@ -1,0 +1,153 @@
+//! Where a text falls into pre-tokens, the stretches inside which pairs are merged.
+//!
+//! A named pattern is a scanner written by hand, equal to its regular expression over all of Unicode 16 (a test says
+//! so); any other regular expression goes through a library. Pre-tokens partition the text. A byte that is not part of
+//! valid UTF-8 is a character of its own, neither letter nor number nor white space.
+
+mod cl100k;
+mod class;
+mod cut;
+mod gpt2;
+mod o200k;
+mod parts;
+mod published;
+mod unicode_tables;
+mod user_regex;
+mod whitespace;
+
+#[cfg(test)]
+mod tests;
+
+pub use unicode_tables::UNICODE_VERSION;
+pub use user_regex::UserRegex;
+
+use crate::error::{Error, Result};
+use crate::token::MAX_PRETOKEN_BYTES;
+
+/// How many ends [`Pattern::boundaries`] gives at most: few enough to stay in the first cache.
+pub const PRETOKEN_BATCH: usize = 512;
+
+/// The rule by which a text is split into pre-tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pattern {
+    /// GPT-2's, also r50k's and p50k's.
+    Gpt2,
+    /// cl100k's as tiktoken has it since 0.6: white space at the end of the text is one pre-token.
+    Cl100k,
+    /// cl100k's first form, which Llama 3 and the files of Hugging Face have.
+    Llama3,
+    /// o200k's.
+    O200k,
+    /// Cuts at white space only.
+    Whitespace,
+    /// The whole text is one pre-token.
+    None,
+    Regex(UserRegex),
+}
+
+impl Pattern {
+    /// The pattern of a name (`gpt2`, `cl100k`, `llama3`, `o200k`, `whitespace`, `none`), or of a regular expression: one
+    /// that was published for a named pattern is that pattern.
+    ///
+    /// [`Error::Setting`] when it is neither.
+    pub fn parse(name_or_regex: &str) -> Result<Pattern> {
+        match NAMED.iter().find(|pattern| pattern.name() == name_or_regex) {
+            Some(pattern) => Ok(pattern.clone()),
+            None => match published::known(name_or_regex) {
+                Some(pattern) => Ok(pattern),
+                None => UserRegex::new(name_or_regex).map(Pattern::Regex),
+            },
+        }
+    }
+
+    /// The name that [`Pattern::parse`] knows, `regex` for a user's expression.
+    pub fn name(&self) -> &str {
+        match self {
+            Pattern::Gpt2 => "gpt2",
+            Pattern::Cl100k => "cl100k",
+            Pattern::Llama3 => "llama3",
+            Pattern::O200k => "o200k",
+            Pattern::Whitespace => "whitespace",
+            Pattern::None => "none",
+            Pattern::Regex(_) => "regex",
+        }
+    }
+
+    /// The regular expression, written so that Oniguruma and Rust's engines read it alike; None for `none`.
+    pub fn regex(&self) -> Option<&str> {
+        match self {
+            Pattern::Gpt2 => Some(published::GPT2),
+            Pattern::Cl100k => Some(published::CL100K),
+            Pattern::Llama3 => Some(published::LLAMA3),
+            Pattern::O200k => Some(published::O200K),
+            Pattern::Whitespace => Some(published::WHITESPACE),
+            Pattern::None => None,
+            Pattern::Regex(regex) => Some(regex.as_str()),
+        }
+    }
+
+    /// Clears `ends`, then fills it with the end offsets of the pre-tokens that follow `start`, itself 0 or such an end.
+    ///
+    /// At most [`PRETOKEN_BATCH`] of them, and none only when `start` is `text.len()`. The edges of `text` are those of
+    /// the document. [`Error::PreTokenTooLong`] and, for a user's expression, [`Error::Text`] have positions in `text`.
+    pub fn boundaries(&self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
+        ends.clear();
+        match self {
+            Pattern::Gpt2 => fill(text, start, ends, gpt2::next),
+            Pattern::Cl100k => fill(text, start, ends, cl100k::next),
+            Pattern::Llama3 => fill(text, start, ends, cl100k::next_llama3),
+            Pattern::O200k => fill(text, start, ends, o200k::next),
+            Pattern::Whitespace => fill(text, start, ends, whitespace::next),
+            Pattern::None => fill(text, start, ends, |text, _| text.len()),
+            Pattern::Regex(regex) => regex.boundaries(text, start, ends),
+        }
+    }
+
+    /// Calls `visit` for every pre-token of `text` in order.
+    pub fn split<'t>(&self, text: &'t [u8], mut visit: impl FnMut(&'t [u8])) -> Result<()> {
+        let mut ends = Vec::with_capacity(PRETOKEN_BATCH);
+        let mut start = 0;
+        while start < text.len() {
+            self.boundaries(text, start, &mut ends)?;
+            for &end in &ends {
+                visit(&text[start..end]);
+                start = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last place inside `text` where a cut changes nothing: it is a boundary whatever stands before `text` and
+    /// whatever follows it, and both sides split alone as they do together.
+    ///
+    /// None when there is no such place, and always for `none` and a user's expression.
+    pub fn safe_cut(&self, text: &[u8]) -> Option<usize> {
+        match self {
+            Pattern::Gpt2 => cut::last_cut(text, cut::gpt2),
+            Pattern::Cl100k | Pattern::Llama3 => cut::last_cut(text, cut::cl100k),
+            Pattern::O200k => cut::last_cut(text, cut::o200k),
+            Pattern::Whitespace => cut::last_cut(text, cut::whitespace),
+            Pattern::None | Pattern::Regex(_) => None,
+        }
+    }
+}
+
+const NAMED: [Pattern; 6] =
+    [Pattern::Gpt2, Pattern::Cl100k, Pattern::Llama3, Pattern::O200k, Pattern::Whitespace, Pattern::None];
+
+#[inline(always)]
+fn fill(text: &[u8], start: usize, ends: &mut Vec<usize>, next: impl Fn(&[u8], usize) -> usize) -> Result<()> {
+    let mut at = start;
+    while at < text.len() && ends.len() < PRETOKEN_BATCH {
+        let end = next(text, at);
+        check_length(at, end)?;
+        ends.push(end);
+        at = end;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn check_length(start: usize, end: usize) -> Result<()> {
+    if end - start > MAX_PRETOKEN_BYTES { Err(Error::PreTokenTooLong { position: start as u64 }) } else { Ok(()) }
+}

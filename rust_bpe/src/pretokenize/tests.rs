@@ -1,0 +1,206 @@
+//! Scanners against fancy-regex with the regular expressions as they were published, and the properties of cuts.
+
+use super::*;
+
+/// The published expressions, by the engine that tiktoken uses, as an independent judge of valid UTF-8.
+fn published_ends(pattern: &Pattern, text: &str) -> Vec<usize> {
+    REFERENCES.with(|references| {
+        let (_, regex) = references.iter().find(|(of, _)| of == pattern).expect("a named pattern");
+        let ends: Vec<usize> = regex.find_iter(text).map(|found| found.unwrap().end()).collect();
+        ends
+    })
+}
+
+thread_local! {
+    static REFERENCES: Vec<(Pattern, fancy_regex::Regex)> = [
+        (Pattern::Gpt2, r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
+        (Pattern::Cl100k, r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s"),
+        (Pattern::Llama3, published::LLAMA3),
+        (Pattern::O200k, published::O200K),
+        (Pattern::Whitespace, r" ?\S+|\s+(?!\S)|\s+"),
+    ]
+    .map(|(pattern, regex)| (pattern, fancy_regex::Regex::new(regex).unwrap()))
+    .into();
+}
+
+const SCANNED: [Pattern; 5] = [Pattern::Gpt2, Pattern::Cl100k, Pattern::Llama3, Pattern::O200k, Pattern::Whitespace];
+
+fn ends(pattern: &Pattern, text: &[u8]) -> Vec<usize> {
+    let mut all = Vec::new();
+    let mut batch = Vec::new();
+    while all.last() != Some(&text.len()) && !text.is_empty() {
+        pattern.boundaries(text, all.last().copied().unwrap_or(0), &mut batch).unwrap();
+        assert!(!batch.is_empty() && batch.len() <= PRETOKEN_BATCH);
+        all.extend_from_slice(&batch);
+    }
+    all
+}
+
+fn assert_published(text: &str) {
+    for pattern in &SCANNED {
+        let (found, expected) = (ends(pattern, text.as_bytes()), published_ends(pattern, text));
+        if found != expected {
+            let first = found.iter().zip(&expected).take_while(|(a, b)| a == b).count().saturating_sub(1);
+            let from = found.get(first).copied().unwrap_or(0).saturating_sub(40);
+            let around: String = String::from_utf8_lossy(&text.as_bytes()[from..]).chars().take(80).collect();
+            panic!("{} differs after byte {from}: {around:?}", pattern.name());
+        }
+    }
+}
+
+/// A small generator (xorshift64*), so that tests repeat.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    /// Characters of all classes, and now and then a bad byte or half a character.
+    fn bytes(&mut self, n_chars: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..n_chars {
+            let mut utf8 = [0; 4];
+            let char = self.pick(REPRESENTATIVES).encode_utf8(&mut utf8).as_bytes();
+            match self.below(12) {
+                0 => bytes.extend(&char[self.below(char.len())..]),
+                1 => bytes.extend(&char[..self.below(char.len()) + 1]),
+                2 => bytes.push(self.below(256) as u8),
+                _ => bytes.extend(char),
+            }
+        }
+        bytes
+    }
+}
+
+/// One or more of each class, of each length in bytes, and every character that a pattern names.
+const REPRESENTATIVES: &[char] = &[
+    'a',
+    's',
+    't',
+    'r',
+    'e',
+    'v',
+    'l',
+    'A',
+    'S',
+    'L',
+    'é',
+    'É',
+    'ſ',
+    'ǅ',
+    'ʰ',
+    'ª',
+    '中',
+    '𐐀',
+    '𐐨',
+    '𠀀',
+    '\u{301}',
+    '\u{903}',
+    '\u{20DD}',
+    '\u{1E8D0}',
+    '1',
+    '٣',
+    'Ⅷ',
+    '½',
+    '𝟘',
+    ' ',
+    '\t',
+    '\n',
+    '\r',
+    '\u{85}',
+    '\u{A0}',
+    '\u{2028}',
+    '\u{3000}',
+    '\'',
+    '/',
+    '!',
+    '’',
+    '。',
+    '😀',
+    '\0',
+    '\u{200D}',
+    '\u{378}',
+    '\u{FFFD}',
+    '\u{10FFFF}',
+];
+
+#[test]
+fn every_code_point_in_contexts_splits_as_published() {
+    let mut text = String::new();
+    let mut class_before = 0;
+    for char in '\0'..=char::MAX {
+        text.extend([char, 'x', char, '!', char]);
+        let class = class::char_at(char.to_string().as_bytes(), 0).class;
+        if class != class_before {
+            // The first of a range of one class, where a wrong table would show: more contexts.
+            text.extend(['1', char, ' ', char, char, '\n', char, 'A', char, '\'', char, 's', '\'', char, '\n']);
+        }
+        class_before = class;
+        if text.len() > 1 << 20 {
+            assert_published(&text);
+            text.clear();
+        }
+    }
+    assert_published(&text);
+}
+
+#[test]
+fn all_pairs_and_triples_of_representatives_split_as_published() {
+    for &a in REPRESENTATIVES {
+        let mut text = String::new();
+        for &b in REPRESENTATIVES {
+            assert_published(&format!("{a}{b}"));
+            for &c in REPRESENTATIVES {
+                text.extend([a, b, c, '\n', 'x']);
+                text.extend([' ', '1', a, b, c, '0']);
+            }
+        }
+        assert_published(&text);
+    }
+}
+
+#[test]
+fn random_bytes_are_partitioned_and_split_again_from_any_boundary() {
+    let mut random = Random(1);
+    for round in 0..300 {
+        let text = random.bytes(round * 4);
+        for pattern in &SCANNED {
+            let all = ends(pattern, &text);
+            assert_eq!(all.last().copied().unwrap_or(0), text.len());
+            assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
+        }
+    }
+}
+
+#[test]
+fn a_safe_cut_changes_nothing_whatever_stands_around_it() {
+    let mut random = Random(2);
+    let mut n_cuts = 0;
+    for round in 0..4000 {
+        let (before, text, after) = (random.bytes(round % 9), random.bytes(1 + round % 24), random.bytes(round % 7));
+        for pattern in &SCANNED {
+            let Some(cut) = pattern.safe_cut(&text) else { continue };
+            n_cuts += 1;
+            let whole = [before.clone(), text.clone(), after.clone()].concat();
+            let cut = before.len() + cut;
+            let mut parts = ends(pattern, &whole[..cut]);
+            parts.extend(ends(pattern, &whole[cut..]).iter().map(|end| cut + end));
+            assert_eq!(
+                parts,
+                ends(pattern, &whole),
+                "{} cut {:?} at {cut}",
+                pattern.name(),
+                String::from_utf8_lossy(&whole)
+            );
+        }
+    }
+    assert!(n_cuts > 5000, "{n_cuts}");
+}

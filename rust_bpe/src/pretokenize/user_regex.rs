@@ -1,0 +1,89 @@
+//! A user's own regular expression, by the library fancy-regex in Oniguruma's dialect, which tokenizer.json is read in.
+//!
+//! A match is a pre-token, and so is what lies between two matches; an empty match only cuts. A byte that is not part
+//! of valid UTF-8 matches nothing, so it lies between matches.
+
+use std::sync::Arc;
+
+use fancy_regex::{BytesMode, Regex, RegexBuilder};
+
+use super::class::{char_at, whole_char_at};
+use super::{PRETOKEN_BATCH, check_length};
+use crate::error::{Error, Result};
+
+/// Steps back that one search may take before it is given up: a search of an ordinary pattern takes none or a few.
+const MAX_STEPS_BACK: usize = 1_000_000;
+/// The memory of one compiled part of an expression.
+const MAX_COMPILED_BYTES: usize = 10 << 20;
+
+/// A compiled expression; equal to another when the text of both is.
+#[derive(Clone, Debug)]
+pub struct UserRegex {
+    regex: Arc<Regex>,
+}
+
+impl PartialEq for UserRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl UserRegex {
+    /// Compiles the expression. [`Error::Setting`] says what is wrong with it.
+    pub fn new(source: &str) -> Result<Self> {
+        let regex = RegexBuilder::new(source)
+            .oniguruma_mode(true)
+            .multi_line(true)
+            .bytes_mode(BytesMode::UnicodeBytes)
+            .backtrack_limit(MAX_STEPS_BACK)
+            .delegate_size_limit(MAX_COMPILED_BYTES)
+            .build()
+            .map_err(|error| Error::Setting(format!("pattern {source:?} is no regular expression: {error}")))?;
+        Ok(UserRegex { regex: Arc::new(regex) })
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.regex.as_str()
+    }
+
+    /// See [`super::Pattern::boundaries`].
+    pub fn boundaries(&self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
+        let mut last = start;
+        let mut search_from = start;
+        while last < text.len() && ends.len() < PRETOKEN_BATCH {
+            let (from, to) = self.find(text, search_from, last)?.unwrap_or((text.len(), text.len()));
+            for end in [from, to] {
+                if end > last && ends.len() < PRETOKEN_BATCH {
+                    check_length(last, end)?;
+                    ends.push(end);
+                    last = end;
+                }
+            }
+            search_from = if to > from { to } else { to + char_len(text, to) };
+        }
+        Ok(())
+    }
+
+    /// The first match from `at` on that does not lie inside a character. `last` is where the pre-token began, for errors.
+    fn find(&self, text: &[u8], mut at: usize, last: usize) -> Result<Option<(usize, usize)>> {
+        while at <= text.len() {
+            let found = self.regex.find_from_pos(text, at).map_err(|error| Error::Text {
+                position: last as u64,
+                message: format!("the pattern {:?} was given up: {error}", self.as_str()),
+            })?;
+            match found.map(|found| (found.start(), found.end())) {
+                Some((from, to)) if from == to && is_inside_char(text, from) => at = from + 1,
+                result => return Ok(result),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn char_len(text: &[u8], at: usize) -> usize {
+    if at < text.len() { char_at(text, at).len } else { 1 }
+}
+
+fn is_inside_char(text: &[u8], at: usize) -> bool {
+    (1..=3.min(at)).any(|back| whole_char_at(text, at - back).is_some_and(|char| char.len > back))
+}
