@@ -1,4 +1,4 @@
-"""What the user left open, chosen by tables of data size and device; every choice is printed and stored with the run."""
+"""What the user left open, chosen by tables of data size and device; each choice is printed and stored with the run."""
 
 import math
 from collections.abc import Mapping
@@ -168,8 +168,8 @@ def _set_vocabulary(settings: dict[str, Value], given: Given, facts: Facts) -> N
     asked = given.get("model.vocab_size")
     if asked is not None and asked != facts.vocab_size:
         raise ConfigError(
-            f"model.vocab_size {asked} does not match the dataset's tokenizer, whose largest id is {facts.vocab_size - 1}: "
-            f"leave it out, or tokenize with --vocab-size {asked}"
+            f"model.vocab_size {asked} does not match the dataset's tokenizer, whose largest id is "
+            f"{facts.vocab_size - 1}: leave it out, or tokenize with --vocab-size {asked}"
         )
     settings["model.vocab_size"] = facts.vocab_size
 
@@ -197,7 +197,8 @@ def _length(
     steps = max(MIN_STEPS, math.ceil(wanted / tokens_per_step))
     decisions.append(
         f"{steps:,} steps: {steps * tokens_per_step:,} tokens, "
-        f"{steps * tokens_per_step / facts.n_train_tokens:.2f} epochs, {steps * tokens_per_step / n_parameters:.1f} a parameter"
+        f"{steps * tokens_per_step / facts.n_train_tokens:.2f} epochs, "
+        f"{steps * tokens_per_step / n_parameters:.1f} a parameter"
     )
     return {"train.steps": steps}
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from pylm.errors import ConfigError
 
-
 _ROUNDS = 6  # of the Feistel network; 3 already give a pseudo-random permutation (Luby and Rackoff 1988)
 
 

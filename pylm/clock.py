@@ -8,7 +8,7 @@ N_BUDGET_INTERVALS = 10  # a run that ends by time evaluates, saves and samples 
 
 
 class Clock:
-    """Progress of one run. `elapsed_s` continues from earlier processes; `reserve` keeps time for the end of a budget."""
+    """Progress of one run: `elapsed_s` continues from earlier processes, `reserve` keeps time for a budget's end."""
 
     def __init__(
         self, train: TrainConfig, schedule: ScheduleConfig, elapsed_before_s: float, started_s: float

@@ -53,7 +53,7 @@ def read_json(path: Path, kind: str, version: int) -> dict[str, Any]:
     found_version = value.get("version")
     if not isinstance(found_version, int) or found_version > version:
         raise DataError(
-            f"{path}: written by a newer pylm: format {kind} version {found_version!r}, this pylm reads up to {version}; "
+            f"{path}: written by a newer pylm: {kind} version {found_version!r}, this one reads up to {version}: "
             "update pylm"
         )
     return value

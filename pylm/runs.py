@@ -58,7 +58,8 @@ def locked(run: Path) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode(errors="replace").strip()
             raise RunError(
-                f"{run}: another process ({holder or 'unknown'}) is training this run: wait for it, or name another with --run"
+                f"{run}: another process ({holder or 'unknown'}) is training this run: "
+                "wait for it, or name another with --run"
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())

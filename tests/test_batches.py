@@ -1,5 +1,7 @@
 """Windows come in a seeded order, each once an epoch, and depend on nothing but (tokens, seed, position)."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,7 +40,7 @@ def test_a_batch_is_its_samples_whatever_the_micro_batch(first: int, count: int,
     windows = Windows(np.arange(1000, dtype=np.uint16), context=7, seed=3)
     whole = windows.batch(first, count)
     cuts = np.linspace(0, count, parts + 1).astype(int)
-    pieces = [windows.batch(first + a, b - a) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    pieces = [windows.batch(first + a, b - a) for a, b in itertools.pairwise(cuts) if b > a]
     assert np.array_equal(np.concatenate(pieces), whole)
 
 

@@ -113,6 +113,7 @@ def test_rust_uses_point_down(path: Path) -> None:
 
 
 def test_the_command_line_starts_without_torch() -> None:
-    code = "import sys, pylm.cli.main as m; [m.cli.get_command(None, n) for n in m.COMMANDS]; print('torch' in sys.modules)"
+    load = "import sys, pylm.cli.main as m; [m.cli.get_command(None, n) for n in m.COMMANDS]"
+    code = f"{load}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

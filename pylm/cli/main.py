@@ -1,4 +1,4 @@
-"""The `pylm` command: finds its subcommands when they are asked for, and turns errors into one line and an exit code."""
+"""The `pylm` command: finds its subcommands when asked for them; an error is one line and an exit code."""
 
 import importlib
 import os
