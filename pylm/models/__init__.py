@@ -1,0 +1,1 @@
+"""Decoders: one config, shared layers, one file a family, presets as data."""

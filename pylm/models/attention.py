@@ -1,0 +1,69 @@
+"""Causal multi-head attention with grouped queries, by torch's fused kernel, with or without a cache."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pylm.models.cache import FullCache, causal_mask
+from pylm.models.config import ModelConfig
+from pylm.models.layers import Linear, make_norm
+from pylm.models.rotary import Rotary
+
+# Axes: B sequences, T positions, D model width, H heads of queries, K heads of keys, d features of a head.
+
+
+class Attention(nn.Module):
+    """Full attention; `rotary` is shared by all layers of a model, None for positions of another kind."""
+
+    def __init__(self, config: ModelConfig, rotary: Rotary | None) -> None:
+        super().__init__()
+        self.n_heads, self.kv_heads, self.head_size = config.n_heads, config.kv_heads, config.head_size
+        self.max_context = config.max_context
+        self.dropout = config.dropout
+        self.rotary = rotary
+        kv_width = self.kv_heads * self.head_size
+        self.qkv = Linear(config.width, (config.width, kv_width, kv_width), config.bias and config.qkv_bias)
+        self.out = Linear(config.width, config.width, config.bias, residual=True)
+        self.q_norm, self.k_norm = (
+            (make_norm(config, self.head_size) if config.qk_norm else nn.Identity()) for _ in range(2)
+        )
+
+    def forward(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
+        """(B, T, D) to (B, T, D); with a cache, x holds the positions after those the cache has seen."""
+        q_BTHd, k_BTKd, v_BTKd = self.heads(x_BTD, start=0 if cache is None else cache.length)
+        y_BHTd = self.attend(q_BTHd.transpose(1, 2), k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), cache)
+        y_BTD: Tensor = self.out(y_BHTd.transpose(1, 2).flatten(2))
+        return y_BTD
+
+    def heads(self, x_BTD: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, normalised and rotated; x's first position is `start`."""
+        qkv_BTHd = self.qkv(x_BTD).unflatten(-1, (-1, self.head_size))
+        qk_BTHd, v_BTKd = qkv_BTHd.split((self.n_heads + self.kv_heads, self.kv_heads), dim=2)
+        if not isinstance(self.q_norm, nn.Identity):
+            q_BTHd, k_BTKd = qk_BTHd.split((self.n_heads, self.kv_heads), dim=2)
+            qk_BTHd = torch.cat((self.q_norm(q_BTHd), self.k_norm(k_BTKd)), dim=2)
+        if self.rotary is not None:
+            qk_BTHd = self.rotary(qk_BTHd, start)
+        q_BTHd, k_BTKd = qk_BTHd.split((self.n_heads, self.kv_heads), dim=2)
+        return q_BTHd, k_BTKd, v_BTKd
+
+    def attend(self, q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, cache: FullCache | None) -> Tensor:
+        """Softmax(q k / sqrt(d)) v over each query's own and earlier positions."""
+        n_queries = q_BHTd.shape[2]
+        if cache is not None:
+            k_BKTd, v_BKTd = cache.append(k_BKTd, v_BKTd)
+        n_keys = k_BKTd.shape[2]
+        mask = None if n_queries in (1, n_keys) else causal_mask(n_queries, n_keys, q_BHTd.device)
+        return F.scaled_dot_product_attention(
+            q_BHTd,
+            k_BKTd,
+            v_BKTd,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=n_queries == n_keys,
+            enable_gqa=self.kv_heads != self.n_heads,
+        )
+
+    def new_cache(self, max_tokens: int) -> FullCache:
+        """An empty cache for up to `max_tokens` positions."""
+        return FullCache(max_tokens)

@@ -1,0 +1,137 @@
+"""What all families share: tokens to features to logits, positions, caches, recomputed activations.
+
+A family makes its blocks in `__init__`; everything else is here.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pylm.errors import ConfigError
+from pylm.models.cache import Cache, LayerCache
+from pylm.models.config import ModelConfig
+from pylm.models.layers import Embedding, Linear
+from pylm.models.rotary import Rotary
+
+# Axes: B sequences, T positions, D model width, V vocabulary.
+
+
+class Block(nn.Module):
+    """One layer of a decoder: features to features, with a cache of its own."""
+
+    def forward(self, x_BTD: Tensor, cache: Any = None) -> Tensor:
+        """(B, T, D) to (B, T, D); the cache is one of `new_cache`'s."""
+        raise NotImplementedError
+
+    def new_cache(self, max_tokens: int) -> LayerCache:
+        """An empty cache for up to `max_tokens` positions."""
+        raise NotImplementedError
+
+
+class Decoder(nn.Module):
+    """A causal language model. Logits at a position depend on tokens up to it, and on nothing later."""
+
+    def __init__(
+        self, config: ModelConfig, blocks: Iterable[Block], final_norm: nn.Module, final_width: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing = (
+            False  # recompute each block in the backward pass instead of keeping it
+        )
+        self.embedding = Embedding(config.vocab_size, config.width)
+        self.positions = _position_table(config)
+        self.embedding_dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(blocks)
+        self.final_norm = final_norm
+        self.head = None if config.tied else Linear(final_width, config.vocab_size, config.head_bias)
+
+    def forward(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+        """Logits (B, T, V) of the token after each position.
+
+        tokens_BT: int64 or int32 ids below vocab_size. With a cache, tokens continue what it has seen,
+        and it takes them in. Raises ConfigError when that exceeds max_context or the cache.
+        """
+        return F.linear(self.features(tokens_BT, cache), self.head_weight, self.head_bias)
+
+    def features(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+        """The same up to the head: (B, T, D), after the final norm."""
+        start = 0 if cache is None else cache.length
+        self._check_length(start + tokens_BT.shape[1], cache)
+        x_BTD = self.embed(tokens_BT, start)
+        recompute = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
+        for index, block in enumerate(self.blocks):
+            if recompute:
+                x_BTD = checkpoint(block, x_BTD, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, None if cache is None else cache.layers[index])
+        normed_BTD: Tensor = self.final_norm(x_BTD)
+        return normed_BTD
+
+    def embed(self, tokens_BT: Tensor, start: int) -> Tensor:
+        """Token vectors plus those of the positions from `start` on, where the model has such."""
+        x_BTD = self.embedding(tokens_BT)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions.weight[start : start + tokens_BT.shape[1]]
+        dropped_BTD: Tensor = self.embedding_dropout(x_BTD)
+        return dropped_BTD
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's matrix (V, D): logits = features @ head_weight.T + head_bias."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def head_bias(self) -> Tensor | None:
+        """The head's bias (V), or None."""
+        return None if self.head is None else self.head.bias
+
+    def new_cache(self, batch_size: int, max_tokens: int | None = None) -> Cache:
+        """An empty cache for `batch_size` sequences of at most `max_tokens` (default, limit: max_context)."""
+        max_tokens = self.config.max_context if max_tokens is None else max_tokens
+        if not 1 <= max_tokens <= self.config.max_context:
+            raise ConfigError(
+                f"cache for {max_tokens} tokens: expected 1 to model.max_context {self.config.max_context}"
+            )
+        layers = [block.new_cache(max_tokens) for block in self.blocks if isinstance(block, Block)]
+        return Cache(layers, batch_size, max_tokens)
+
+    def n_parameters(self) -> int:
+        """Trained numbers; a tied table counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def _check_length(self, n_tokens: int, cache: Cache | None) -> None:
+        limit = self.config.max_context if cache is None else cache.max_tokens
+        if n_tokens > limit:
+            holder = "model.max_context" if cache is None else "the cache's max_tokens"
+            raise ConfigError(f"{n_tokens} tokens exceed {holder}, {limit}: give fewer, or reset the cache")
+
+
+class Sinusoid(nn.Module):
+    """Fixed positions: sine in even features, cosine in odd (Vaswani et al. 2017)."""
+
+    weight: Tensor
+
+    def __init__(self, max_context: int, width: int) -> None:
+        super().__init__()
+        angles = np.arange(max_context)[:, None] * 10_000.0 ** (-np.arange(0, width, 2) / width)
+        table_TD = np.stack((np.sin(angles), np.cos(angles)), axis=-1).reshape(max_context, width)
+        self.register_buffer("weight", torch.as_tensor(table_TD.astype(np.float32)), persistent=False)
+
+
+def make_rotary(config: ModelConfig) -> Rotary | None:
+    """The rotation shared by all layers, where the config has one."""
+    if config.positions != "rope":
+        return None
+    return Rotary(np.arange(config.max_context, dtype=np.float64), config.head_size, config.rope_base)
+
+
+def _position_table(config: ModelConfig) -> Embedding | Sinusoid | None:
+    if config.positions == "learned":
+        return Embedding(config.max_context, config.width)
+    return Sinusoid(config.max_context, config.width) if config.positions == "sinusoid" else None

@@ -1,0 +1,53 @@
+"""The transformer on one residual stream: Llama's, GPT-2's, S0's and S4's models are settings of it.
+
+pre:  x = x + attention(norm(x));  x = x + mlp(norm(x));  a norm before the head
+post: x = norm(x + attention(x));  x = norm(x + mlp(x));  the same norm before the head
+none: the same without norms
+"""
+
+from torch import Tensor, nn
+
+from pylm.models.attention import Attention
+from pylm.models.cache import FullCache
+from pylm.models.config import ModelConfig
+from pylm.models.decoder import Block, Decoder, make_rotary
+from pylm.models.layers import MLP, make_norm
+from pylm.models.rotary import Rotary
+
+# Axes: B sequences, T positions, D model width.
+
+
+class Transformer(Decoder):
+    """Blocks one after another."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        rotary = make_rotary(config)
+        blocks = [ResidualBlock(config, rotary) for _ in range(config.n_layers)]
+        super().__init__(config, blocks, make_norm(config, config.width), config.width)
+
+
+class ResidualBlock(Block):
+    """Attention, then an MLP, each added to its input."""
+
+    def __init__(self, config: ModelConfig, rotary: Rotary | None) -> None:
+        super().__init__()
+        self.post = config.norm == "post"
+        self.attention_norm = make_norm(config, config.width)
+        self.attention = Attention(config, rotary)
+        self.mlp_norm = make_norm(config, config.width)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        if self.post:
+            x_BTD = self.attention_norm(x_BTD + self.dropout(self.attention(x_BTD, cache)))
+            x_BTD = self.mlp_norm(x_BTD + self.dropout(self.mlp(x_BTD)))
+        else:
+            x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), cache))
+            x_BTD = x_BTD + self.dropout(self.mlp(self.mlp_norm(x_BTD)))
+        return x_BTD
+
+    def new_cache(self, max_tokens: int) -> FullCache:
+        """The attention's cache."""
+        return self.attention.new_cache(max_tokens)

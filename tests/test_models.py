@@ -1,0 +1,240 @@
+"""Models: exact counts, causality, gradients, caches, one batch overfitted."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pylm.errors import ConfigError
+from pylm.models.build import Decoder, build_model
+from pylm.models.config import ModelConfig
+from pylm.models.layers import RMSNorm
+from pylm.models.presets import PRESETS, find_preset
+from pylm.models.rotary import Rotary, from_halves, to_halves
+
+SMALL = ModelConfig(vocab_size=50, max_context=32, n_layers=2, width=32, n_heads=4)
+
+VARIANTS = {
+    "llama": SMALL,
+    "no norm": dataclasses.replace(SMALL, norm="none"),
+    "post norm": dataclasses.replace(SMALL, norm="post"),
+    "layer norm and biases": dataclasses.replace(SMALL, norm_kind="layer", bias=True, init="gpt2"),
+    "learned positions": dataclasses.replace(SMALL, positions="learned"),
+    "sinusoid": dataclasses.replace(SMALL, positions="sinusoid"),
+    "no positions": dataclasses.replace(SMALL, positions="none"),
+    "silu": dataclasses.replace(SMALL, mlp="silu"),
+    "gelu": dataclasses.replace(SMALL, mlp="gelu"),
+    "gelu tanh": dataclasses.replace(SMALL, mlp="gelu_tanh"),
+    "relu2": dataclasses.replace(SMALL, mlp="relu2"),
+    "untied with head bias": dataclasses.replace(SMALL, tied=False, head_bias=True, init="xavier"),
+    "qk norm": dataclasses.replace(SMALL, qk_norm=True),
+    "grouped queries": dataclasses.replace(SMALL, n_kv_heads=2, init="torch"),
+    "one kv head, qk norm": dataclasses.replace(SMALL, n_kv_heads=1, qk_norm=True),
+}
+
+each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """On a busy machine two threads that wait for each other make steps this small 20 times slower."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+def random_tokens(config: ModelConfig, batch: int, length: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def future_leak(model: Decoder) -> float:
+    """How far the logits up to position t move, at most over t, when every later token changes."""
+    tokens = random_tokens(model.config, 2, 24)
+    changed = (tokens + 1) % model.config.vocab_size
+    model.eval()
+    with torch.no_grad():
+        before = model(tokens)
+        leaks = []
+        for t in range(tokens.shape[1] - 1):
+            mixed = torch.cat((tokens[:, : t + 1], changed[:, t + 1 :]), dim=1)
+            leaks.append((model(mixed)[:, : t + 1] - before[:, : t + 1]).abs().max().item())
+    return max(leaks)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_the_exact_count(name: str) -> None:
+    preset = find_preset(name)
+    assert build_model(preset.model, device="meta").n_parameters() == preset.n_parameters
+
+
+@pytest.mark.parametrize(
+    ("mlp_hidden", "width", "layers", "heads", "count"),
+    [(4_096, 1_024, 24, 16, 435_471_360), (5_120, 1_280, 32, 20, 879_904_000)],
+)
+def test_the_printed_ffn_mult_of_s3_gives_its_own_counts(
+    mlp_hidden: int, width: int, layers: int, heads: int, count: int
+) -> None:
+    config = ModelConfig(n_layers=layers, width=width, n_heads=heads, mlp_hidden=mlp_hidden)
+    assert build_model(config, device="meta").n_parameters() == count
+
+
+@pytest.mark.parametrize(("heads", "width"), [(20, 1_024), (24, 1_280)])
+def test_a_head_count_that_does_not_divide_is_refused_by_both_numbers(heads: int, width: int) -> None:
+    with pytest.raises(ConfigError, match=rf"n_heads {heads} does not divide model\.width {width}"):
+        ModelConfig(n_heads=heads, width=width)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("norm", "before", "expected one of none, pre, post"),
+        ("n_layers", 0, "expected at least 1"),
+        ("dropout", 1.0, "below 1"),
+        ("n_kv_heads", 3, "n_kv_heads 3 does not divide model.n_heads 4"),
+        ("width", 4, "even head size"),
+        ("proj_ratio", 1, "below model.proj_ratio_min 2"),
+    ],
+)
+def test_an_impossible_setting_is_refused_by_name(field: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(SMALL, **{field: value})
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="llama-138m"):
+        find_preset("llama-138")
+
+
+@each_variant
+def test_no_logit_depends_on_a_later_token(config: ModelConfig) -> None:
+    assert future_leak(build_model(config)) == 0.0
+
+
+@each_variant
+def test_gradients_reach_every_parameter(config: ModelConfig) -> None:
+    model = build_model(config)
+    tokens = torch.arange(3 * config.max_context).remainder(config.vocab_size).view(3, -1)
+    F.cross_entropy(model(tokens).flatten(0, 1), tokens.roll(-1).flatten()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@each_variant
+def test_one_batch_is_overfitted(config: ModelConfig) -> None:
+    model = build_model(config)
+    tokens = random_tokens(config, 4, 17)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    losses = [1.0]
+    while losses[-1] > 0.1 and len(losses) < 200:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] <= 0.1
+
+
+@each_variant
+def test_the_cache_gives_the_uncached_logits(config: ModelConfig) -> None:
+    model = build_model(config).eval()
+    tokens = random_tokens(config, 3, config.max_context)
+    with torch.no_grad():
+        whole = model(tokens)
+        cache = model.new_cache(3)
+        for _ in range(2):  # a reset cache is as good as a new one
+            cache.reset()
+            sizes = [7, 1, 1, 5, 12, 1, 1, 1, 1, 1, 1]  # a prompt, single tokens, several at once
+            parts = [model(part, cache) for part in tokens[:, : sum(sizes)].split(sizes, dim=1)]
+            cached = torch.cat(parts, dim=1)
+            assert cache.length == sum(sizes) == config.max_context
+            assert (cached - whole).abs().max() <= 1e-5 * whole.abs().max()
+
+
+def test_a_full_context_is_refused_by_both_numbers() -> None:
+    model = build_model(SMALL)
+    with pytest.raises(ConfigError, match=r"33 tokens exceed model\.max_context, 32"):
+        model(random_tokens(SMALL, 1, 33))
+    cache = model.new_cache(1, max_tokens=8)
+    model(random_tokens(SMALL, 1, 8), cache)
+    with pytest.raises(ConfigError, match="9 tokens exceed the cache's max_tokens, 8"):
+        model(random_tokens(SMALL, 1, 1), cache)
+    with pytest.raises(ConfigError, match="cache for 33 tokens"):
+        model.new_cache(1, max_tokens=33)
+
+
+def test_features_and_head_give_the_logits() -> None:
+    model = build_model(dataclasses.replace(SMALL, tied=False, head_bias=True))
+    torch.nn.init.normal_(model.head_bias)
+    tokens = random_tokens(SMALL, 2, 9)
+    expected = model.features(tokens) @ model.head_weight.T + model.head_bias
+    torch.testing.assert_close(model(tokens), expected)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    one, same, other = (build_model(SMALL, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["embedding.weight"], other["embedding.weight"])
+
+
+def test_recomputed_activations_give_the_same_gradients() -> None:
+    config = dataclasses.replace(SMALL, dropout=0.2)
+    tokens = random_tokens(config, 2, 16)
+    gradients = []
+    for recompute in (False, True):
+        model = build_model(config)
+        model.activation_checkpointing = recompute
+        torch.manual_seed(3)
+        model(tokens).square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model = build_model(dataclasses.replace(SMALL, dropout=0.5))
+    tokens = random_tokens(SMALL, 1, 16)
+    assert not torch.equal(model(tokens), model(tokens))
+    model.eval()
+    assert torch.equal(model(tokens), model(tokens))
+
+
+def test_the_fast_rms_norm_equals_torchs_in_value_and_gradient() -> None:
+    norm = RMSNorm(24, 1e-6)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(5, 7, 24).requires_grad_()
+    grad = torch.randn(5, 7, 24)
+    fast = torch.autograd.grad(norm(x), (x, norm.weight), grad)
+    x64, gain64 = x.double(), norm.weight.double()
+    slow = torch.autograd.grad(F.rms_norm(x64, (24,), gain64, 1e-6), (x, norm.weight), grad.double())
+    torch.testing.assert_close(norm(x).double(), F.rms_norm(x64, (24,), gain64, 1e-6), rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(fast, slow, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_rotated_scores_depend_on_the_distance_alone() -> None:
+    rotary = Rotary(np.arange(64.0), 8, 10_000.0)
+    q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+    scores = [(rotary(q, start + 5) * rotary(k, start)).sum() for start in (0, 1, 50)]
+    torch.testing.assert_close(scores[1], scores[0])
+    torch.testing.assert_close(scores[2], scores[0])
+
+
+def test_rotation_equals_its_formula() -> None:
+    x = torch.randn(2, 6, 3, 8)
+    turned = Rotary(np.arange(10.0), 8, 100.0)(x, start=4)
+    for t in range(6):
+        for i in range(4):
+            angle = torch.tensor((4 + t) * 100.0 ** (-2 * i / 8))
+            a, b = x[:, t, :, 2 * i], x[:, t, :, 2 * i + 1]
+            torch.testing.assert_close(turned[:, t, :, 2 * i], a * angle.cos() - b * angle.sin())
+            torch.testing.assert_close(turned[:, t, :, 2 * i + 1], b * angle.cos() + a * angle.sin())
+
+
+def test_reordering_to_halves_is_undone_by_its_inverse() -> None:
+    rows = torch.randn(16, 5)
+    assert torch.equal(from_halves(to_halves(rows, 8), 8), rows)
+    assert to_halves(torch.arange(8), 8).tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
