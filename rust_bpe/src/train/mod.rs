@@ -9,8 +9,10 @@
 //! may still be merged with the places where they stand, [`queue`] says which one is next, and [`merge`] is the loop.
 
 mod merge;
+mod neighbours;
 mod pairs;
 mod queue;
+mod tally;
 mod text;
 mod tokens;
 

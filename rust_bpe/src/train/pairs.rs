@@ -28,11 +28,6 @@ pub struct Entry {
 }
 
 impl Pairs {
-    pub fn clear(&mut self) {
-        self.index_of.clear();
-        self.entries.clear();
-    }
-
     pub fn insert(&mut self, pair: Pair, count: u64, n_places: usize) -> u32 {
         let index = self.entries.len() as u32;
         self.index_of.insert(key(pair), index);

@@ -34,10 +34,6 @@ impl Item {
 }
 
 impl Queue {
-    pub fn clear(&mut self) {
-        self.heap.clear();
-    }
-
     pub fn peek(&self) -> Option<&Item> {
         self.heap.first()
     }

@@ -33,7 +33,7 @@ struct Heavy {
 }
 
 /// A boundary in [`Text::symbols`] and the count of its word, in eight bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
     pub boundary: u32,
     /// `u32::MAX` for a count of that or more: [`Text::weight`] knows it.
@@ -109,6 +109,13 @@ impl<'w> Text<'w> {
             }));
         }
         encodings
+    }
+
+    /// Whether the pair noted at a place has not been touched since.
+    #[inline]
+    pub fn stands(&self, (left, right): (u32, u32), place: Place) -> bool {
+        let boundary = place.boundary as usize;
+        (self.symbols[boundary - 1] == left) & (self.symbols[boundary] == right)
     }
 
     /// The count of the word at a place.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
+use crate::pretokenize::Pattern;
 use key::{Key, Key16, Key32};
 use table::Table;
 
@@ -22,11 +23,27 @@ pub struct WordCounter {
     short: Table<Key16>,
     medium: Table<Key32>,
     long: FxHashMap<Box<[u8]>, u64>,
+    ends: Vec<usize>,
 }
 
 impl WordCounter {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Counts the pre-tokens of `text`, which has real edges on both sides (a document, or a piece cut at
+    /// [`Pattern::safe_cut`]). Errors are the pattern's.
+    pub fn add(&mut self, pattern: &Pattern, text: &[u8]) -> Result<()> {
+        let mut ends = std::mem::take(&mut self.ends);
+        let mut start = 0;
+        while start < text.len() {
+            pattern.boundaries(text, start, &mut ends)?;
+            let Some(&last) = ends.last() else { break };
+            self.add_pretokens(text, start, &ends);
+            start = last;
+        }
+        self.ends = ends;
+        Ok(())
     }
 
     /// Counts one word `count` times; an empty one is nothing. Counts beyond 64 bits stay at the largest.

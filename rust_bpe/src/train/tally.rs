@@ -1,0 +1,72 @@
+//! All pairs of the text at one moment: how often each occurs and at how many places.
+
+use rustc_hash::FxHashMap;
+
+use super::pairs::Pair;
+use super::text::Text;
+use super::tokens::Tokens;
+
+pub struct Tally {
+    slots: Vec<Slot>,
+    numbering: Numbering,
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Slot {
+    pub pair: Pair,
+    pub count: u64,
+    pub n_places: u32,
+    /// Free for whoever reads the tally.
+    pub index: u32,
+}
+
+/// Where a pair's slot is.
+enum Numbering {
+    /// Slot left * n_tokens + right.
+    Grid {
+        n_tokens: usize,
+    },
+    Map(FxHashMap<Pair, u32>),
+}
+
+/// Up to so many tokens every pair gets its slot: of bytes, that is 1.5 MB, which the second cache level holds in part.
+const MAX_GRID_TOKENS: usize = 512;
+
+impl Tally {
+    pub fn of(text: &Text, tokens: &Tokens) -> Tally {
+        let n_tokens = tokens.len();
+        let mut tally = if n_tokens <= MAX_GRID_TOKENS {
+            Tally { slots: vec![Slot::default(); n_tokens * n_tokens], numbering: Numbering::Grid { n_tokens } }
+        } else {
+            Tally { slots: Vec::new(), numbering: Numbering::Map(FxHashMap::default()) }
+        };
+        text.for_each_pair(tokens, |left, right, place| {
+            let slot = tally.slot((left, right));
+            slot.pair = (left, right);
+            slot.count += text.weight(place);
+            slot.n_places += 1;
+        });
+        tally
+    }
+
+    /// The slot of a pair, made when there is none yet.
+    #[inline]
+    pub fn slot(&mut self, pair: Pair) -> &mut Slot {
+        let index = match &mut self.numbering {
+            Numbering::Grid { n_tokens } => pair.0 as usize * *n_tokens + pair.1 as usize,
+            Numbering::Map(map) => {
+                let index = *map.entry(pair).or_insert(self.slots.len() as u32) as usize;
+                if index == self.slots.len() {
+                    self.slots.push(Slot::default());
+                }
+                index
+            }
+        };
+        &mut self.slots[index]
+    }
+
+    /// The pairs that occur.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut().filter(|slot| slot.n_places > 0)
+    }
+}
