@@ -1,0 +1,251 @@
+"""`pylm train` as a user meets it: it resumes to the bit, stops on a signal, and says what is wrong in one line."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+TINY = (
+    "--batch-size 8 --context 32 --set model.n_layers=2 --set model.width=32 --set model.n_heads=2 "
+    "--set model.mlp_hidden=64 --set model.dropout=0.1 --set train.eval_every=10 --set train.eval_tokens=512 "
+    "--set train.save_every=5 --set train.sample_every=20 --set train.sample_tokens=8"
+).split()
+
+
+def pylm(cwd: Path, *arguments: str, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line; `check` is the exit code that must come."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pylm", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+    assert check is None or result.returncode == check, result.stdout + result.stderr
+    return result
+
+
+def error_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error."""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the dataset data/words of made-up sentences, bytes as tokens, and an undisturbed run of 40 steps."""
+    home = tmp_path_factory.mktemp("home")
+    generator = random.Random(0)
+    lines = (" ".join(generator.choices(["cat", "dog", "sees", "the", "red"], k=6)) for _ in range(1500))
+    (home / "words.txt").write_text("\n".join(lines) + "\n")
+    pylm(home, "tokenize", "words.txt", "--format", "lines", "--tokenizer", "byte")
+    pylm(home, "train", "--run", "undisturbed", "--steps", "40", *TINY)
+    return home
+
+
+def weights(home: Path, run: str) -> bytes:
+    """The last checkpoint's weights, as bytes."""
+    folder = home / "runs" / run / "checkpoints"
+    step = json.loads((folder / "last.json").read_text())["path"]
+    return (folder / step / "model.safetensors").read_bytes()
+
+
+def test_a_run_leaves_what_it_promises(home: Path) -> None:
+    run = home / "runs" / "undisturbed"
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["step"] == 40
+    assert record["tokens"] == 40 * 8 * 32
+    assert record["elapsed_s"] > 0
+    assert record["peak_memory_bytes"] > 1e6
+    assert record["command"].startswith("pylm train --run undisturbed")
+    assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 10, 20, 30, 40]
+    val = [line["val_loss"] for line in lines if "val_loss" in line]
+    assert val[0] == pytest.approx(5.55, abs=0.1), "an untrained model knows nothing: ln 257"
+    assert val[-1] < 3.5
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    assert [sample["step"] for sample in samples] == [0, 20, 40]
+    names = load_file(next((run / "checkpoints").glob("step-40")) / "model.safetensors").keys()
+    assert not any("_orig_mod" in name for name in names)
+
+
+def test_the_same_command_on_a_finished_run_does_nothing(home: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (home / "runs" / "undisturbed").rglob("*")}
+    result = pylm(home, "train", "--run", "undisturbed", "--steps", "40", *TINY)
+    assert "finished at step 40; nothing to do" in result.stderr
+    after = {path: path.stat().st_mtime_ns for path in (home / "runs" / "undisturbed").rglob("*")}
+    assert {p: t for p, t in after.items() if p.name != "lock"} == {p: t for p, t in before.items() if p.name != "lock"}
+
+
+def test_killed_at_five_random_moments_the_weights_are_the_same_to_the_bit(home: Path) -> None:
+    command = ["train", "--run", "killed", "--steps", "40", *TINY]
+    generator = random.Random(1)
+    metrics = home / "runs" / "killed" / "metrics.jsonl"
+    kills = 0
+    while kills < 5:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pylm", *command], cwd=home, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        size_before = metrics.stat().st_size if metrics.exists() else 0
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:  # let it train for a moment, then kill
+            if metrics.exists() and metrics.stat().st_size != size_before:
+                time.sleep(generator.uniform(0, 0.25))
+                break
+            time.sleep(0.005)
+        if process.poll() is not None:
+            break  # it finished before it could be killed
+        process.kill()
+        process.wait()
+        kills += 1
+    assert kills >= 1
+    pylm(home, *command)
+    assert weights(home, "killed") == weights(home, "undisturbed")
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if '"loss"' in line]
+    assert steps == [1, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_command_it_prints_resumes(home: Path, number: int, code: int) -> None:
+    name = f"stopped-{code}"
+    command = ["train", "--run", name, "--steps", "40", *TINY, "--set", "train.log_every=1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pylm", *command], cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    metrics = home / "runs" / name / "metrics.jsonl"
+    while not (metrics.exists() and '"step": 1,' in metrics.read_text()):
+        time.sleep(0.01)
+        assert process.poll() is None
+    os.kill(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "the state is saved; go on with: pylm train --run" in stderr
+    record = json.loads((home / "runs" / name / "run.json").read_text())
+    assert record["status"] == "stopped"
+    assert 0 < record["step"] < 40
+    pylm(home, *command)
+    assert weights(home, name) == weights(home, "undisturbed")
+
+
+def test_more_steps_go_on_with_a_finished_run(home: Path) -> None:
+    pylm(home, "train", "--run", "longer", "--steps", "10", *TINY)
+    result = pylm(home, "train", "--run", "longer", "--steps", "20", *TINY)
+    assert "resumed at step 10" in result.stderr
+    assert json.loads((home / "runs" / "longer" / "run.json").read_text())["step"] == 20
+
+
+def test_another_micro_batch_sees_the_same_samples(home: Path) -> None:
+    arguments = [item for item in TINY if item != "model.dropout=0.1"]
+    arguments = [*TINY[: TINY.index("model.dropout=0.1") - 1], *TINY[TINY.index("model.dropout=0.1") + 1 :]]
+    for name, micro in (("micro-8", "8"), ("micro-2", "2")):
+        pylm(home, "train", "--run", name, "--steps", "15", *arguments, "--micro-batch", micro)
+    records = [json.loads((home / "runs" / name / "run.json").read_text()) for name in ("micro-8", "micro-2")]
+    assert records[0]["loss"] == pytest.approx(records[1]["loss"], abs=1e-5)
+
+
+def test_a_changed_setting_is_refused_with_both_values(home: Path) -> None:
+    result = pylm(home, "train", "--run", "undisturbed", "--steps", "80", "--lr", "0.5", check=1)
+    assert "optimizer.lr: the run has 0.003, this command says 0.5" in error_line(result)
+
+
+def test_a_budget_ends_on_time(home: Path) -> None:
+    began = time.monotonic()
+    pylm(home, "train", "--run", "budget", "--budget", "8s", *TINY)
+    assert time.monotonic() - began < 12
+    record = json.loads((home / "runs" / "budget" / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["elapsed_s"] == pytest.approx(8, abs=1.5)
+    assert "nothing to do" in pylm(home, "train", "--run", "budget", "--budget", "8s", *TINY).stderr
+
+
+def test_the_same_options_name_the_same_run(home: Path) -> None:
+    for _ in range(2):
+        result = pylm(home, "train", "--steps", "2", *TINY, "--seed", "5")
+    names = [path.name for path in (home / "runs").glob("words-auto-*")]
+    assert len(names) == 1
+    assert names[0] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "data/nowhere: expected a dataset folder, found none"),
+        (["--preset", "llama-1m"], "preset 'llama-1m' is unknown; expected one of"),
+        (["--set", "model.n_heads=3"], "model.n_heads 3 does not divide model.width 256"),
+        (["--set", "model.depth=3"], "unknown setting 'model.depth'"),
+        (["--context", "100000"], "tokens, a window of context 100000 needs 100001"),
+        (["--batch-size", "10", "--micro-batch", "4"], "train.batch_size 10 is not a multiple of train.micro_batch 4"),
+        (["--budget", "soon"], "--budget expects a time such as 90s"),
+        (["--budget", "1m", "--steps", "5"], "--budget stands alone"),
+        (["--device", "cuda:7"], "--device cuda:7"),
+        (["--set", "model.vocab_size=5"], "model.vocab_size 5 does not match the dataset's tokenizer"),
+        (["--config", "none.toml"], "none.toml: expected a config file, found none"),
+        (["--lr", "0"], "optimizer.lr must be above 0"),
+    ],
+)
+def test_bad_options_end_in_one_line(home: Path, arguments: list[str], message: str) -> None:
+    assert message in error_line(pylm(home, "train", "--steps", "1", *arguments, check=1))
+
+
+def test_a_second_process_in_one_run_is_refused(home: Path) -> None:
+    command = ["train", "--run", "twice", "--steps", "100000", *TINY]
+    first = subprocess.Popen(
+        [sys.executable, "-m", "pylm", *command], cwd=home, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        while not (home / "runs" / "twice" / "metrics.jsonl").exists():
+            time.sleep(0.01)
+            assert first.poll() is None
+        assert f"another process ({first.pid}) is training this run" in error_line(pylm(home, *command, check=1))
+    finally:
+        first.kill()
+        first.wait()
+
+
+def _damaged_run(home: Path, name: str) -> Path:
+    pylm(home, "train", "--run", name, "--steps", "2", *TINY)
+    return next((home / "runs" / name / "checkpoints").glob("step-2"))
+
+
+def test_a_checkpoint_of_another_shape_names_the_tensor(home: Path) -> None:
+    folder = _damaged_run(home, "reshaped")
+    config = home / "runs" / "reshaped" / "config.toml"
+    config.write_text(config.read_text().replace("mlp_hidden = 64", "mlp_hidden = 96"))
+    line = error_line(pylm(home, "train", "--run", "reshaped", "--steps", "4", check=1))
+    assert str(folder.relative_to(home)) in line
+    assert "96" in line
+    assert "64" in line
+    assert "another shape" in line
+
+
+def test_a_damaged_checkpoint_is_refused(home: Path) -> None:
+    folder = _damaged_run(home, "damaged")
+    tensors = load_file(folder / "model.safetensors")
+    name = sorted(tensors)[0]
+    tensors[name] = tensors[name] + 1
+    save_file(tensors, folder / "model.safetensors")
+    assert "damaged: expected sha256" in error_line(pylm(home, "train", "--run", "damaged", "--steps", "4", check=1))
+
+
+def test_a_newer_checkpoint_is_refused(home: Path) -> None:
+    folder = _damaged_run(home, "newer")
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(state | {"version": 99}))
+    line = error_line(pylm(home, "train", "--run", "newer", "--steps", "4", check=1))
+    assert "written by a newer pylm" in line
+
+
+def test_another_tokenizer_in_the_dataset_is_refused(home: Path) -> None:
+    pylm(home, "tokenize", "words.txt", "--format", "lines", "--vocab-size", "300", "--out", "data/other")
+    pylm(home, "train", "--data", "data/words", "--run", "tokenizers", "--steps", "2", *TINY)
+    line = error_line(
+        pylm(home, "train", "--data", "data/other", "--run", "tokenizers", "--steps", "4", *TINY, check=1)
+    )
+    assert "data.sha256" in line
