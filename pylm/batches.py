@@ -8,6 +8,7 @@ same samples come in the same order whatever the micro-batch, the accumulation o
 import numpy as np
 import numpy.typing as npt
 
+from pylm.dataset import Ids, ShardedTokens
 from pylm.errors import ConfigError
 
 _ROUNDS = 6  # of the Feistel network; 3 already give a pseudo-random permutation (Luby and Rackoff 1988)
@@ -21,7 +22,7 @@ class Windows:
     shift (0 in the first epoch) moves the cuts between epochs. The last window is moved back to end with the data.
     """
 
-    def __init__(self, tokens: npt.NDArray[np.unsignedinteger], context: int, seed: int) -> None:
+    def __init__(self, tokens: Ids | ShardedTokens, context: int, seed: int) -> None:
         if len(tokens) < context + 1:
             raise ConfigError(
                 f"the training split has {len(tokens):,} tokens, a window of context {context} needs {context + 1}: "
@@ -47,7 +48,8 @@ class Windows:
             starts[mine] = order.astype(np.int64) * self.context + self._shift(int(epoch))
         starts = np.minimum(starts, len(self.tokens) - self.context - 1)
         offsets = np.arange(self.context + 1)
-        return self.tokens[starts[:, None] + offsets].astype(np.int64)
+        ids: npt.NDArray[np.int64] = self.tokens[starts[:, None] + offsets].astype(np.int64)
+        return ids
 
     def _shift(self, epoch: int) -> int:
         return key(self.seed ^ 0x5317, epoch) % self.context if epoch else 0

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pylm.dataset import Ids, ShardedTokens
 from pylm.loss import target_losses
 from pylm.models.build import Decoder
 
@@ -28,7 +29,7 @@ class Evaluation:
 
 def evaluate(
     model: Decoder,
-    tokens: npt.NDArray[np.unsignedinteger],
+    tokens: Ids | ShardedTokens,
     token_bytes_V: npt.NDArray[np.int64],
     end_of_text_id: int | None,
     *,
@@ -70,7 +71,7 @@ def evaluate(
 
 
 def _window(
-    tokens: npt.NDArray[np.unsignedinteger],
+    tokens: Ids | ShardedTokens,
     starts_B: npt.NDArray[np.int64],
     context: int,
     end_of_text_id: int | None,

@@ -100,15 +100,22 @@ class Trainer:
             self._evaluate_and_log()
             self._sample()
             self._save()
-        if budget_s := self.config.train.budget_s:
+        if self.config.train.budget_s:
+            self.clock.reserve(self._measure_end())
+
+    def _measure_end(self) -> float:
+        """Seconds that the last evaluation, save, sample and picture will take, the evaluation cut to its share."""
+        end_s = self._save_s + 1.0
+        if self.dataset.val is not None:
+            n_probe = min(self.dataset.val.n_tokens, 16 * self.config.train.context)
             began = time.monotonic()
-            probe = self._evaluate(16 * self.config.train.context)
-            if probe is not None:
-                tokens_per_s = probe.n_tokens / (time.monotonic() - began)
-                affordable = int(FINAL_EVALUATION_SHARE * budget_s * tokens_per_s)
-                self._final_tokens = max(self.config.train.context, min(self._final_tokens, affordable))
-                self._save_s += min(self._final_tokens, self.dataset.val.n_tokens) / tokens_per_s
-            self.clock.reserve(self._save_s + 1.0)  # a second for the picture and the sample
+            self._evaluate(n_probe)
+            tokens_per_s = n_probe / (time.monotonic() - began)
+            affordable = int(FINAL_EVALUATION_SHARE * self.config.train.budget_s * tokens_per_s)
+            self._final_tokens = min(self._final_tokens, max(n_probe, affordable))
+            n_periodic = min(self.config.train.eval_tokens, self.dataset.val.n_tokens)
+            end_s += (min(self._final_tokens, self.dataset.val.n_tokens) + n_periodic) / tokens_per_s
+        return end_s
 
     def _step(self) -> None:
         """One optimizer step, and whatever is due after it."""
@@ -150,7 +157,7 @@ class Trainer:
             first = self.state.samples_seen + number * settings.micro_batch
             ids_BL = torch.from_numpy(self.windows.batch(first, settings.micro_batch)).to(self.device)
             loss = summed_cross_entropy(self.model, ids_BL[:, :-1], ids_BL[:, 1:]) / n_targets
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's
             total += loss.detach()
         clip = self.config.optimizer.clip or math.inf
         return total, torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)

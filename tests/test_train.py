@@ -81,7 +81,9 @@ def test_the_same_command_on_a_finished_run_does_nothing(home: Path) -> None:
     result = pylm(home, "train", "--run", "undisturbed", "--steps", "40", *TINY)
     assert "finished at step 40; nothing to do" in result.stderr
     after = {path: path.stat().st_mtime_ns for path in (home / "runs" / "undisturbed").rglob("*")}
-    assert {p: t for p, t in after.items() if p.name != "lock"} == {p: t for p, t in before.items() if p.name != "lock"}
+    assert {p: t for p, t in after.items() if p.name != "lock"} == {
+        p: t for p, t in before.items() if p.name != "lock"
+    }
 
 
 def test_killed_at_five_random_moments_the_weights_are_the_same_to_the_bit(home: Path) -> None:
@@ -91,7 +93,10 @@ def test_killed_at_five_random_moments_the_weights_are_the_same_to_the_bit(home:
     kills = 0
     while kills < 5:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pylm", *command], cwd=home, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "pylm", *command],
+            cwd=home,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         size_before = metrics.stat().st_size if metrics.exists() else 0
         deadline = time.monotonic() + 60
@@ -117,7 +122,11 @@ def test_a_signal_saves_and_the_command_it_prints_resumes(home: Path, number: in
     name = f"stopped-{code}"
     command = ["train", "--run", name, "--steps", "40", *TINY, "--set", "train.log_every=1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pylm", *command], cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "pylm", *command],
+        cwd=home,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     metrics = home / "runs" / name / "metrics.jsonl"
     while not (metrics.exists() and '"step": 1,' in metrics.read_text()):
@@ -181,7 +190,10 @@ def test_the_same_options_name_the_same_run(home: Path) -> None:
         (["--set", "model.n_heads=3"], "model.n_heads 3 does not divide model.width 256"),
         (["--set", "model.depth=3"], "unknown setting 'model.depth'"),
         (["--context", "100000"], "tokens, a window of context 100000 needs 100001"),
-        (["--batch-size", "10", "--micro-batch", "4"], "train.batch_size 10 is not a multiple of train.micro_batch 4"),
+        (
+            ["--batch-size", "10", "--micro-batch", "4"],
+            "train.batch_size 10 is not a multiple of train.micro_batch 4",
+        ),
         (["--budget", "soon"], "--budget expects a time such as 90s"),
         (["--budget", "1m", "--steps", "5"], "--budget stands alone"),
         (["--device", "cuda:7"], "--device cuda:7"),
@@ -197,13 +209,18 @@ def test_bad_options_end_in_one_line(home: Path, arguments: list[str], message: 
 def test_a_second_process_in_one_run_is_refused(home: Path) -> None:
     command = ["train", "--run", "twice", "--steps", "100000", *TINY]
     first = subprocess.Popen(
-        [sys.executable, "-m", "pylm", *command], cwd=home, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "pylm", *command],
+        cwd=home,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
     try:
         while not (home / "runs" / "twice" / "metrics.jsonl").exists():
             time.sleep(0.01)
             assert first.poll() is None
-        assert f"another process ({first.pid}) is training this run" in error_line(pylm(home, *command, check=1))
+        assert f"another process ({first.pid}) is training this run" in error_line(
+            pylm(home, *command, check=1)
+        )
     finally:
         first.kill()
         first.wait()
@@ -231,7 +248,9 @@ def test_a_damaged_checkpoint_is_refused(home: Path) -> None:
     name = sorted(tensors)[0]
     tensors[name] = tensors[name] + 1
     save_file(tensors, folder / "model.safetensors")
-    assert "damaged: expected sha256" in error_line(pylm(home, "train", "--run", "damaged", "--steps", "4", check=1))
+    assert "damaged: expected sha256" in error_line(
+        pylm(home, "train", "--run", "damaged", "--steps", "4", check=1)
+    )
 
 
 def test_a_newer_checkpoint_is_refused(home: Path) -> None:
@@ -249,3 +268,24 @@ def test_another_tokenizer_in_the_dataset_is_refused(home: Path) -> None:
         pylm(home, "train", "--data", "data/other", "--run", "tokenizers", "--steps", "4", *TINY, check=1)
     )
     assert "data.sha256" in line
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(home: Path) -> None:
+    pylm(home, "train", "--run", "full", "--steps", "5", *TINY)
+    kept = weights(home, "full")
+    # A limit on the size of files stands for a disk without room: the system refuses the write in the same way.
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "from pylm.cli.main import main; main(sys.argv[1:])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, "train", "--run", "full", "--steps", "10", *TINY],
+        cwd=home,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "cannot be written" in error_line(result)
+    assert weights(home, "full") == kept
+    assert not list((home / "runs" / "full" / "checkpoints").glob(".*"))
+    pylm(home, "train", "--run", "full", "--steps", "10", *TINY)

@@ -85,9 +85,7 @@ def test_evaluation_takes_each_target_once(end_of_text_id: int | None, n_tokens:
     lengths_V = np.arange(37, dtype=np.int64)
     model.train()
     random_state = torch.get_rng_state()
-    found = evaluate(
-        model, tokens, lengths_V, end_of_text_id, context=16, batch_size=3, max_tokens=10_000
-    )
+    found = evaluate(model, tokens, lengths_V, end_of_text_id, context=16, batch_size=3, max_tokens=10_000)
     assert model.training, "evaluation must restore training mode"
     assert torch.equal(torch.get_rng_state(), random_state)
     expected = _slow_losses(model.eval(), tokens.tolist(), 16, end_of_text_id)
