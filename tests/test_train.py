@@ -38,7 +38,7 @@ def error_line(result: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the dataset data/words of made-up sentences, bytes as tokens, and an undisturbed run of 40 steps."""
+    """A folder with data/words (made-up sentences, bytes as tokens) and an undisturbed run of 40 steps."""
     home = tmp_path_factory.mktemp("home")
     generator = random.Random(0)
     lines = (" ".join(generator.choices(["cat", "dog", "sees", "the", "red"], k=6)) for _ in range(1500))

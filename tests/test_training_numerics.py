@@ -1,4 +1,4 @@
-"""The numerics that others got wrong: each line is a property of the loss, the schedule, the optimizer or evaluation."""
+"""The numerics that others got wrong: properties of loss, schedule, optimizer and evaluation."""
 
 import math
 
