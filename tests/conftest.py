@@ -1,8 +1,9 @@
 """Fixtures that several test files share."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,3 +60,36 @@ def write_dataset(
         settings={},
     ).write(folder)
     return folder
+
+
+@pytest.fixture
+def future_leak() -> Callable[[Any], float]:
+    """Measures how far a model's logits up to position t move, at most over t, when every later token changes."""
+    return _future_leak
+
+
+def _future_leak(model: Any) -> float:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(model.config.vocab_size, (2, model.config.max_context), generator=generator)
+    changed = (tokens + 1) % model.config.vocab_size
+    model.eval()
+    with torch.no_grad():
+        before = model(tokens)
+        leaks = [
+            (model(torch.cat((tokens[:, :t], changed[:, t:]), dim=1))[:, :t] - before[:, :t]).abs().max().item()
+            for t in range(1, tokens.shape[1])
+        ]
+    return max(leaks)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """On a busy machine two threads that wait for each other make steps of toy size 20 times slower."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)

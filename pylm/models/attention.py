@@ -12,28 +12,29 @@ from pylm.models.rotary import Rotary
 # Axes: B sequences, T positions, D model width, H heads of queries, K heads of keys, d features of a head.
 
 
-class Attention(nn.Module):
-    """Full attention; `rotary` is shared by all layers of a model, None for positions of another kind."""
+class SelfAttention(nn.Module):
+    """Queries, keys, values and the weighted sum, up to the output projection.
 
-    def __init__(self, config: ModelConfig, rotary: Rotary | None) -> None:
+    `rotary` is shared by all layers of a model, None for positions of another kind. `n_copies` of the config's heads
+    work side by side on the same input (S2).
+    """
+
+    def __init__(self, config: ModelConfig, rotary: Rotary | None, n_copies: int = 1) -> None:
         super().__init__()
-        self.n_heads, self.kv_heads, self.head_size = config.n_heads, config.kv_heads, config.head_size
-        self.max_context = config.max_context
+        self.n_heads, self.kv_heads = n_copies * config.n_heads, n_copies * config.kv_heads
+        self.head_size = config.head_size
         self.dropout = config.dropout
         self.rotary = rotary
-        kv_width = self.kv_heads * self.head_size
-        self.qkv = Linear(config.width, (config.width, kv_width, kv_width), config.bias and config.qkv_bias)
-        self.out = Linear(config.width, config.width, config.bias, residual=True)
+        q_width, kv_width = self.n_heads * self.head_size, self.kv_heads * self.head_size
+        self.qkv = Linear(config.width, (q_width, kv_width, kv_width), config.bias and config.qkv_bias, "qkv")
         self.q_norm, self.k_norm = (
             (make_norm(config, self.head_size) if config.qk_norm else nn.Identity()) for _ in range(2)
         )
 
-    def forward(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
-        """(B, T, D) to (B, T, D); with a cache, x holds the positions after those the cache has seen."""
+    def mix(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
+        """(B, T, D) to (B, H, T, d); with a cache, x holds the positions after those the cache has seen."""
         q_BTHd, k_BTKd, v_BTKd = self.heads(x_BTD, start=0 if cache is None else cache.length)
-        y_BHTd = self.attend(q_BTHd.transpose(1, 2), k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), cache)
-        y_BTD: Tensor = self.out(y_BHTd.transpose(1, 2).flatten(2))
-        return y_BTD
+        return self.attend(q_BTHd.transpose(1, 2), k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), cache)
 
     def heads(self, x_BTD: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, normalised and rotated; x's first position is `start`."""
@@ -67,3 +68,16 @@ class Attention(nn.Module):
     def new_cache(self, max_tokens: int) -> FullCache:
         """An empty cache for up to `max_tokens` positions."""
         return FullCache(max_tokens)
+
+
+class Attention(SelfAttention):
+    """Self-attention with its output projection."""
+
+    def __init__(self, config: ModelConfig, rotary: Rotary | None) -> None:
+        super().__init__(config, rotary)
+        self.out = Linear(config.width, config.width, config.bias, "attention_out")
+
+    def forward(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        y_BTD: Tensor = self.out(self.mix(x_BTD, cache).transpose(1, 2).flatten(2))
+        return y_BTD

@@ -7,6 +7,8 @@ import torch
 from pylm.models.config import ModelConfig
 from pylm.models.decoder import Decoder
 from pylm.models.init import initialise
+from pylm.models.stacks import Stacks
+from pylm.models.tiny import Tiny
 from pylm.models.transformer import Transformer
 
 __all__ = ["Decoder", "build_model"]
@@ -24,4 +26,8 @@ def build_model(config: ModelConfig, *, seed: int = 0, device: str | torch.devic
     return model
 
 
-_FAMILIES: dict[str, Callable[[ModelConfig], Decoder]] = {"transformer": Transformer}
+_FAMILIES: dict[str, Callable[[ModelConfig], Decoder]] = {
+    "transformer": Transformer,
+    "tiny": Tiny,
+    "stacks": Stacks,
+}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pylm.errors import ConfigError
 
-FAMILIES = ("transformer",)
+FAMILIES = ("transformer", "tiny", "stacks")
 NORMS = ("none", "pre", "post")
 NORM_KINDS = ("rms", "layer")
 POSITIONS = ("rope", "learned", "sinusoid", "none")
@@ -105,16 +105,24 @@ class ModelConfig:
             )
 
     def _check_family(self) -> None:
-        if self.family == "transformer":
-            return
-        if self.tied and (self.family == "tiny" or self.expansion > 1):
-            raise ConfigError(f"model.family {self.family} has a head of its own: set model.tied = false")
+        if self.family == "tiny":
+            _require(
+                self.norm == "post", f"model.norm is {self.norm!r}; model.family tiny has norm post only"
+            )
         if self.family == "stacks":
             _divides("n_layers", self.n_layers, "width", self.width)
-            if self.attention != "full":
-                raise ConfigError(
-                    f"model.family stacks has full attention only; found model.attention {self.attention}"
-                )
+            fixed = {
+                "norm": "pre",
+                "norm_kind": "layer",
+                "attention": "full",
+                "qk_norm": False,
+                "mlp_hidden": 0,
+                "tied": False,
+            }
+            for name, value in fixed.items():
+                found = getattr(self, name)
+                _require(found == value, f"model.{name} is {found!r}; model.family stacks has {value!r} only")
+            _require(self.mlp != "swiglu", "model.mlp is 'swiglu'; model.family stacks has no gated MLP")
 
     @property
     def kv_heads(self) -> int:

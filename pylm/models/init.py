@@ -4,7 +4,8 @@ normal  every matrix N(0, init_std) (S1, S3)
 gpt2    the same, but 1 / sqrt(2 x layers) of it where a layer writes into the residual stream
         (Radford et al. 2019; S0)
 xavier  a matrix N(0, 2 / (inputs + outputs)), the embedding N(0, 1), both cut at 3 deviations (S4)
-torch   what torch's own modules do: U(-1, 1) / sqrt(inputs), biases too; the embedding N(0, 1) (S2)
+torch   what torch's own modules do: U(-1, 1) / sqrt(inputs), biases too; q, k, v Xavier-uniform and attention's
+        biases 0; the embedding N(0, 1) (S2)
 
 Biases start at 0 (but for torch), gains at 1 (but for `norm_gains = "normal"`).
 """
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pylm.models.config import ModelConfig
-from pylm.models.layers import Embedding, LayerNorm, Linear, RMSNorm
+from pylm.models.layers import BatchedLayerNorm, BatchedLinear, Embedding, LayerNorm, Linear, RMSNorm, Role
 
 
 @torch.no_grad()
@@ -26,31 +27,41 @@ def initialise(model: nn.Module, config: ModelConfig, seed: int) -> None:
     for module in model.modules():
         if isinstance(module, Linear):
             for weight in torch.split(module.weight, list(module.parts)):
-                _fill_matrix(weight, module.residual, config, generator)
-            if module.bias is not None:
-                _fill_bias(module.bias, module.in_features, config, generator)
+                _fill_matrix(weight, module.role, config, generator)
+            _fill_bias(module.bias, module.in_features, module.role, config, generator)
+        elif isinstance(module, BatchedLinear):
+            for weight in module.weight:
+                _fill_matrix(weight, module.role, config, generator)
+            _fill_bias(module.bias, module.n_in, module.role, config, generator)
         elif isinstance(module, Embedding):
             _fill_embedding(module.weight, config, generator)
-        elif isinstance(module, (RMSNorm, LayerNorm)):
+        elif isinstance(module, (RMSNorm, LayerNorm, BatchedLayerNorm)):
             _fill_gain(module.weight, config, generator)
-            if isinstance(module, LayerNorm):
+            if not isinstance(module, RMSNorm):
                 module.bias.zero_()
 
 
-def _fill_matrix(weight: Tensor, residual: bool, config: ModelConfig, generator: torch.Generator) -> None:
+def _fill_matrix(weight: Tensor, role: Role, config: ModelConfig, generator: torch.Generator) -> None:
     """Fill one matrix (outputs, inputs)."""
-    n_out, n_in = weight.shape[-2:]
+    n_out, n_in = weight.shape
     if config.init == "xavier":
         _cut_normal(weight, math.sqrt(2 / (n_in + n_out)), generator)
     elif config.init == "torch":
-        weight.uniform_(-1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)
+        # nn.MultiheadAttention draws q, k and v as one Xavier-uniform matrix of 3 x width outputs.
+        bound = math.sqrt(6 / (n_in + 3 * n_in)) if role == "qkv" else 1 / math.sqrt(n_in)
+        weight.uniform_(-bound, bound, generator=generator)
     else:
-        shrink = math.sqrt(2 * config.n_layers) if residual and config.init == "gpt2" else 1.0
-        weight.normal_(0, config.init_std / shrink, generator=generator)
+        shrinks = config.init == "gpt2" and role in ("attention_out", "mlp_out")
+        std = config.init_std / math.sqrt(2 * config.n_layers) if shrinks else config.init_std
+        weight.normal_(0, std, generator=generator)
 
 
-def _fill_bias(bias: Tensor, n_in: int, config: ModelConfig, generator: torch.Generator) -> None:
-    if config.init == "torch":
+def _fill_bias(
+    bias: Tensor | None, n_in: int, role: Role, config: ModelConfig, generator: torch.Generator
+) -> None:
+    if bias is None:
+        return
+    if config.init == "torch" and role not in ("qkv", "attention_out"):
         bias.uniform_(-1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)
     else:
         bias.zero_()

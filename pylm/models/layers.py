@@ -4,7 +4,7 @@ Parameters are made empty; `pylm.models.init` fills them, once, by the rule the 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,19 +12,21 @@ from torch import Tensor, nn
 
 from pylm.models.config import ModelConfig
 
-# Axes: B sequences, T positions, D model width, F hidden features of the MLP.
+# Axes: B sequences, T positions, D model width, F hidden features of the MLP, N layers side by side, M = B x T.
+
+Role = Literal["plain", "qkv", "attention_out", "mlp_out"]
 
 
 class Linear(nn.Linear):
     """A linear layer that may hold several matrices of the same input, one above another.
 
     `parts` gives their output sizes: one product is faster than three, and initialisation needs the sizes.
-    `residual` marks a layer that writes into the residual stream.
+    `role` is for initialisation: the `_out` ones write into the residual stream.
     """
 
-    def __init__(self, n_in: int, parts: int | tuple[int, ...], bias: bool, residual: bool = False) -> None:
+    def __init__(self, n_in: int, parts: int | tuple[int, ...], bias: bool, role: Role = "plain") -> None:
         self.parts = parts if isinstance(parts, tuple) else (parts,)
-        self.residual = residual
+        self.role = role
         super().__init__(n_in, sum(self.parts), bias)
 
     def reset_parameters(self) -> None:
@@ -68,6 +70,41 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
+class BatchedLinear(nn.Module):
+    """`n` linear layers side by side, each on its own input or all on one, as one batched product."""
+
+    def __init__(self, n: int, n_in: int, n_out: int, bias: bool, role: Role = "plain") -> None:
+        super().__init__()
+        self.n, self.n_in, self.n_out, self.role = n, n_in, n_out, role
+        self.weight = nn.Parameter(torch.empty(n, n_out, n_in))
+        # One axis, as every bias has: optimizers tell matrices from the rest by that.
+        self.bias = nn.Parameter(torch.empty(n * n_out)) if bias else None
+
+    def forward(self, x_NMD: Tensor) -> Tensor:
+        """(n, M, n_in) to (n, M, n_out)."""
+        weight = self.weight.transpose(1, 2)
+        if self.bias is None:
+            return torch.bmm(x_NMD, weight)
+        return torch.baddbmm(self.bias.view(self.n, 1, self.n_out), x_NMD, weight)
+
+
+class BatchedLayerNorm(nn.Module):
+    """`n` LayerNorms side by side: (n, M, width) with gains and biases for each."""
+
+    def __init__(self, n: int, width: int, eps: float) -> None:
+        super().__init__()
+        self.n, self.width, self.eps = n, width, eps
+        self.weight = nn.Parameter(torch.empty(n * width))
+        self.bias = nn.Parameter(torch.empty(n * width))
+
+    def forward(self, x_NMD: Tensor) -> Tensor:
+        """Normalise; same shape."""
+        shape = (self.n, 1, self.width)
+        return torch.addcmul(
+            self.bias.view(shape), F.layer_norm(x_NMD, (self.width,), eps=self.eps), self.weight.view(shape)
+        )
+
+
 def make_norm(config: ModelConfig, width: int) -> nn.Module:
     """The config's norm over `width` features; the identity where the config has none."""
     if config.norm == "none":
@@ -83,7 +120,7 @@ class MLP(nn.Module):
         gated = config.mlp == "swiglu"
         hidden = config.hidden
         self.up = Linear(config.width, (hidden, hidden) if gated else hidden, config.bias)
-        self.down = Linear(hidden, config.width, config.bias, residual=True)
+        self.down = Linear(hidden, config.width, config.bias, "mlp_out")
         self.activation = _swiglu if gated else ACTIVATIONS[config.mlp]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
