@@ -1,9 +1,13 @@
 //! The Python module `pylm._bpe`: converts, releases the GIL, calls, maps the error. No algorithm lives here.
 
+mod errors;
+mod pretokenize;
+
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _bpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__build_profile__", if cfg!(debug_assertions) { "debug" } else { "release" })?;
-    Ok(())
+    pretokenize::register(module)?;
+    module.delattr("__all__") // the stub lists the names
 }
