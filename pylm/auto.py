@@ -73,7 +73,7 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     """Fill in what is not given: from the preset, then from the tables. Returns the config and the choices in words."""
     decisions: list[str] = []
     preset = str(given.get("preset") or "auto")
-    settings = _auto_preset(facts, decisions) if preset == "auto" else _named_preset(preset)
+    settings = _auto_preset(facts) if preset == "auto" else _named_preset(preset)
     settings |= {name: value for name, value in given.items() if name not in LENGTHS}
     settings["preset"] = preset
     if "train.context" in given and "model.max_context" not in given and preset == "auto":
@@ -86,6 +86,13 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     batch_size = _int(settings, "train.batch_size", 32)
 
     n_parameters = count_parameters(settings)
+    source = (
+        f"for {facts.n_train_tokens:,} tokens on {facts.device}" if preset == "auto" else f"preset {preset}"
+    )
+    decisions.append(
+        f"{settings['model.n_layers']} layers x {settings['model.width']}, context {context}, batch {batch_size}, "
+        f"lr {settings['optimizer.lr']:g} ({source})"
+    )
     decisions.append(f"{n_parameters:,} parameters")
     settings |= _length(given, n_parameters, batch_size * context, facts, decisions)
     total_steps = int(settings.get("train.steps") or 0)
@@ -135,13 +142,9 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
-def _auto_preset(facts: Facts, decisions: list[str]) -> dict[str, Value]:
+def _auto_preset(facts: Facts) -> dict[str, Value]:
     sizes = AUTO_SIZES["cpu" if facts.device == "cpu" else "cuda"]
     size = next(size for size in sizes if facts.n_train_tokens < size.below_tokens)
-    decisions.append(
-        f"{size.n_layers} layers x {size.width}, context {size.context}, batch {size.batch_size}, lr {size.lr:g}: "
-        f"for {facts.n_train_tokens:,} tokens on {facts.device}"
-    )
     return {
         "model.n_layers": size.n_layers,
         "model.width": size.width,

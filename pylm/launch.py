@@ -109,15 +109,18 @@ def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, 
     write_text(run / "config.toml", write_toml(config))
     write_bytes(run / "tokenizer.json", (dataset.path / "tokenizer.json").read_bytes())
     trainer = Trainer(run, config, dataset, request.command, request.started_s)
-    record |= {
+    record = {
         "command": request.command,
         "tokenize": {"sources": [source.path for source in dataset.info.sources], **dataset.info.settings},
-        "machine": metrics.machine(),
-        "versions": metrics.versions(),
         "dataset_sha256": dataset.sha256,
         "n_parameters": trainer.model.n_parameters(),
         "schedule": dataclasses.asdict(config.schedule)
         | {"steps": config.train.steps or None, "budget_s": config.train.budget_s or None},
+        "machine": metrics.machine(),
+        "versions": metrics.versions(),
+        "verdict": None,
+        "note": None,
+        **record,
     }
 
     def keep(status: str, exit_reason: str | None, outcome: Outcome | None = None) -> None:

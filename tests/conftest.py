@@ -78,7 +78,10 @@ def _future_leak(model: Any) -> float:
     with torch.no_grad():
         before = model(tokens)
         leaks = [
-            (model(torch.cat((tokens[:, :t], changed[:, t:]), dim=1))[:, :t] - before[:, :t]).abs().max().item()
+            (model(torch.cat((tokens[:, :t], changed[:, t:]), dim=1))[:, :t] - before[:, :t])
+            .abs()
+            .max()
+            .item()
             for t in range(1, tokens.shape[1])
         ]
     return max(leaks)
