@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ import numpy as np
 import pytest
 
 from pylm.dataset_info import DatasetInfo, SplitInfo, TokenFile
+
+# Before torch is imported, here and in the commands that tests start: models this small gain nothing from a second
+# thread, and on a busy machine its threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MakeDataset = Callable[..., Path]
 

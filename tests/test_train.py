@@ -19,16 +19,11 @@ TINY = (
 ).split()
 
 
-# One thread: models this small gain nothing from two, and a busy machine would make them wait for each other.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
 def pylm(cwd: Path, *arguments: str, check: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Run the command line; `check` is the exit code that must come."""
     result = subprocess.run(
         [sys.executable, "-m", "pylm", *arguments],
         cwd=cwd,
-        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=120,
@@ -290,7 +285,6 @@ def test_a_full_disk_is_one_line_and_loses_nothing(home: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", code, "train", "--run", "full", "--steps", "10", *TINY],
         cwd=home,
-        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )

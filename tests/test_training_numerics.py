@@ -114,4 +114,4 @@ def test_one_batch_is_overfitted() -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert float(loss) < 0.1
+    assert loss.item() < 0.1
