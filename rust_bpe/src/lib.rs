@@ -5,12 +5,16 @@
 //! [`train`] (merges) -> [`vocabulary`] (tokens, merges, files) -> [`encode`] (ids and back) -> [`tokenize`]
 //! (the whole job). [`reference`] is the slow twin that every fast path is tested against.
 
+pub mod encode;
 pub mod error;
+mod merge;
 pub mod monitor;
 pub mod pretokenize;
 pub mod reference;
+pub mod special;
 pub mod token;
 pub mod train;
+pub mod vocabulary;
 pub mod words;
 
 #[cfg(feature = "python")]

@@ -7,6 +7,10 @@ pub type TokenId = u32;
 /// what a stream must hold and keeps every offset inside a word in 32 bits.
 pub const MAX_PRETOKEN_BYTES: usize = 64 << 20;
 
+/// The most ids, and the most merges, of a vocabulary. Three ids fit 63 bits, which keeps an entry of the pair table in one
+/// word; the largest published vocabularies have a quarter million.
+pub const MAX_VOCAB_SIZE: usize = (1 << 21) - 1;
+
 /// The integer type of a token array on disk and in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {

@@ -1,0 +1,235 @@
+//! Text to token ids and back.
+//!
+//! An [`Encoder`] never changes and is shared; what an encoding thread learns stands in a [`Cache`] of its own. The ids
+//! are a function of vocabulary and text alone: [`crate::reference::encode`] is the same, slowly.
+
+mod base;
+mod cache;
+mod decode;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::error::{Error, Result};
+use crate::merge::{MAX_SCAN, MergeTable};
+use crate::pretokenize::{PRETOKEN_BATCH, Pattern};
+use crate::special::Special;
+use crate::token::TokenId;
+use crate::vocabulary::Vocabulary;
+use base::BaseTable;
+pub use cache::Cache;
+use cache::{INLINE_IDS, Key};
+pub use stream::Stream;
+
+/// The integer type of an array of ids.
+pub trait Id: Copy + Default + Send + Sync + 'static {
+    const LARGEST: TokenId;
+
+    /// The id, which is at most [`Id::LARGEST`].
+    fn from_id(id: TokenId) -> Self;
+
+    fn to_id(self) -> TokenId;
+}
+
+impl Id for u16 {
+    const LARGEST: TokenId = u16::MAX as TokenId;
+
+    #[inline]
+    fn from_id(id: TokenId) -> Self {
+        id as u16
+    }
+
+    fn to_id(self) -> TokenId {
+        self.into()
+    }
+}
+
+impl Id for u32 {
+    const LARGEST: TokenId = u32::MAX;
+
+    #[inline]
+    fn from_id(id: TokenId) -> Self {
+        id
+    }
+
+    fn to_id(self) -> TokenId {
+        self
+    }
+}
+
+/// Encodes and decodes with one vocabulary.
+#[derive(Debug)]
+pub struct Encoder {
+    vocabulary: Arc<Vocabulary>,
+    ranks: MergeTable,
+    base: BaseTable,
+    /// Tells the encoders of a process apart, so that a cache filled by one is never read by another.
+    serial: u64,
+}
+
+impl Encoder {
+    pub fn new(vocabulary: Arc<Vocabulary>) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        Self {
+            ranks: MergeTable::new(vocabulary.merges()),
+            base: BaseTable::new(vocabulary.base(), vocabulary.unknown_id()),
+            serial: SERIAL.fetch_add(1, Relaxed),
+            vocabulary,
+        }
+    }
+
+    pub fn vocabulary(&self) -> &Arc<Vocabulary> {
+        &self.vocabulary
+    }
+
+    /// Appends the ids of a document to `out`. On an error `out` holds a part of them.
+    ///
+    /// Errors: [`Error::Text`] for a special token where `special` forbids it, and over characters for what is not
+    /// UTF-8 and for a character without a token; [`Error::PreTokenTooLong`]; [`Error::Setting`] when the largest id
+    /// of the vocabulary does not fit `T`. Positions are bytes from the start of `text`.
+    pub fn encode<T: Id>(&self, text: &[u8], special: Special, cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
+        self.check_fits::<T>()?;
+        let specials = self.vocabulary.special_tokens();
+        let find = |start| if special == Special::Text { None } else { specials.find(text, start) };
+        let mut start = 0;
+        while let Some((place, id)) = find(start) {
+            if special == Special::Error {
+                return Err(self.forbidden(id, place.start as u64));
+            }
+            self.ordinary(&text[start..place.start], start as u64, cache, out)?;
+            out.push(T::from_id(id));
+            start = place.end;
+        }
+        self.ordinary(&text[start..], start as u64, cache, out)
+    }
+
+    /// Appends the ids of one pre-token.
+    pub fn encode_pretoken<T: Id>(&self, pretoken: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
+        self.check_fits::<T>()?;
+        cache.serve(self.serial);
+        self.merged(pretoken, cache)?;
+        out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
+        Ok(())
+    }
+
+    /// The last place at which `text` may be cut so that both sides give alone the ids they give together, whatever
+    /// stands before and after; special tokens are the caller's affair.
+    pub fn safe_cut(&self, text: &[u8]) -> Option<usize> {
+        if !self.is_plain() {
+            return self.vocabulary.pattern().safe_cut(text);
+        }
+        let cut = match self.base {
+            BaseTable::Bytes(_) => text.len(),
+            BaseTable::Chars(_) => base::last_character_start(text),
+        };
+        (cut > 0).then_some(cut)
+    }
+
+    /// Whether every base symbol is a token by itself, wherever it stands.
+    fn is_plain(&self) -> bool {
+        self.vocabulary.merges().is_empty() && !self.vocabulary.ignore_merges()
+    }
+
+    /// Encodes text without special tokens that begins at byte `offset` of its document.
+    fn ordinary<T: Id>(&self, text: &[u8], offset: u64, cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
+        cache.serve(self.serial);
+        let mut ends = std::mem::take(&mut cache.ends);
+        let outcome = self.base.check(text).and_then(|()| {
+            if self.is_plain() { self.plain(text, out) } else { self.pretokens(text, cache, &mut ends, out) }
+        });
+        cache.ends = ends;
+        outcome.map_err(|error| shifted(error, offset))
+    }
+
+    fn plain<T: Id>(&self, text: &[u8], out: &mut Vec<T>) -> Result<()> {
+        self.base.each_symbol(text, |id| out.push(T::from_id(id)))
+    }
+
+    /// The main loop: a batch of boundaries, then a look into the cache for each pre-token.
+    ///
+    /// A hit stores all its inline ids and moves on by as many as count: no branch depends on their number.
+    fn pretokens<T: Id>(&self, text: &[u8], cache: &mut Cache, ends: &mut Vec<usize>, out: &mut Vec<T>) -> Result<()> {
+        let pattern: &Pattern = self.vocabulary.pattern();
+        let mut batch = [T::default(); (PRETOKEN_BATCH + 1) * INLINE_IDS];
+        let mut start = 0;
+        while start < text.len() {
+            pattern.boundaries(text, start, ends)?;
+            let mut n_ids = 0;
+            for &end in ends.iter() {
+                let key = Key::of(text, start, end);
+                if let Some((ids, count)) = key.and_then(|key| cache.words.get(key)) {
+                    batch[n_ids..n_ids + INLINE_IDS].copy_from_slice(&ids.map(T::from_id));
+                    n_ids += count;
+                } else {
+                    out.extend_from_slice(&batch[..n_ids]);
+                    n_ids = 0;
+                    self.miss(&text[start..end], key, cache).map_err(|error| shifted(error, start as u64))?;
+                    out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
+                }
+                start = end;
+            }
+            out.extend_from_slice(&batch[..n_ids]);
+        }
+        Ok(())
+    }
+
+    /// Puts the tokens of a pre-token that the first cache lacks into `cache.tokens`, and keeps them.
+    #[cold]
+    fn miss(&self, pretoken: &[u8], key: Option<Key>, cache: &mut Cache) -> Result<()> {
+        if cache.long_words.get(pretoken, &mut cache.tokens) {
+            return Ok(());
+        }
+        self.merged(pretoken, cache)?;
+        match key {
+            Some(key) if cache.tokens.len() <= INLINE_IDS => cache.words.insert(key, &cache.tokens),
+            _ => cache.long_words.insert(pretoken, &cache.tokens),
+        }
+        Ok(())
+    }
+
+    /// Puts the tokens of a pre-token into `cache.tokens`.
+    fn merged(&self, pretoken: &[u8], cache: &mut Cache) -> Result<()> {
+        cache.tokens.clear();
+        let whole = if self.vocabulary.ignore_merges() { self.vocabulary.id_of(pretoken) } else { None };
+        if let Some(id) = whole {
+            cache.tokens.push(id);
+            return Ok(());
+        }
+        if pretoken.len() <= MAX_SCAN {
+            self.base.each_symbol(pretoken, |id| cache.tokens.push(id))?;
+            cache.merger.merge(&mut cache.tokens, &self.ranks);
+            return Ok(());
+        }
+        let symbols = self.base.symbols(pretoken, &self.vocabulary)?;
+        cache.long.merge(&symbols, &self.ranks, &mut cache.merger, &mut cache.tokens);
+        Ok(())
+    }
+
+    fn check_fits<T: Id>(&self) -> Result<()> {
+        let largest = self.vocabulary.largest_id();
+        if largest > T::LARGEST {
+            return Err(Error::Setting(format!("ids go up to {largest}, above {} which uint16 holds", T::LARGEST)));
+        }
+        Ok(())
+    }
+
+    fn forbidden(&self, id: TokenId, position: u64) -> Error {
+        let string = self.vocabulary.special_tokens().string_of(id).unwrap_or_default();
+        let message = format!(
+            "the text holds the special token {string:?}: pass special=\"allow\" to take it as such, \"text\" as plain text"
+        );
+        Error::Text { position, message }
+    }
+}
+
+/// An error of a stretch that begins at byte `offset`, with its position in the whole.
+fn shifted(error: Error, offset: u64) -> Error {
+    match error {
+        Error::Text { position, message } => Error::Text { position: position + offset, message },
+        Error::PreTokenTooLong { position } => Error::PreTokenTooLong { position: position + offset },
+        other => other,
+    }
+}

@@ -1,0 +1,238 @@
+//! The encoder agrees with the slow one, whatever the vocabulary, the cache, the chunks and the bytes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::monitor::Monitor;
+use crate::reference;
+use crate::train::{Alphabet, TrainOptions, train};
+use crate::vocabulary::SpecialIds;
+use crate::words::Words;
+
+/// xorshift64*: enough for tests, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    /// Text made of `parts`, with a stray byte here and there.
+    fn text(&mut self, parts: &[&str], n_parts: usize, stray_bytes: bool) -> Vec<u8> {
+        let mut text = Vec::new();
+        for _ in 0..n_parts {
+            if stray_bytes && self.below(12) == 0 {
+                text.push(self.below(256) as u8);
+            } else {
+                text.extend_from_slice(parts[self.below(parts.len())].as_bytes());
+            }
+        }
+        text
+    }
+}
+
+const PARTS: [&str; 24] = [
+    "the",
+    " the",
+    " cat",
+    "s",
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "'s",
+    "'LL",
+    "12",
+    "3456",
+    "é",
+    " Straße",
+    "語",
+    "日本語",
+    "🙂",
+    "\0",
+    "<|endoftext|>",
+    "<|end",
+    "<|a|>",
+    "|>",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "anticonstitutionnellement",
+];
+
+const SPECIALS: [&str; 4] = ["<|endoftext|>", "<|a|>", "<|a|><|a|>", "<|end"];
+
+fn strings(strings: &[&str]) -> Vec<String> {
+    strings.iter().map(|string| string.to_string()).collect()
+}
+
+/// A vocabulary trained on the pre-tokens of `text`.
+fn trained(text: &[u8], pattern: &str, n_merges: usize, over_bytes: bool, special_ids: SpecialIds) -> Vocabulary {
+    let pattern = Pattern::parse(pattern).unwrap();
+    let mut words = Vec::new();
+    pattern.split(text, |word| words.push((word.to_vec(), 1))).unwrap();
+    let words = Words::from_counts(words).unwrap();
+    let alphabet = if over_bytes { Alphabet::Bytes } else { Alphabet::chars_of(&words).unwrap() };
+    let options = TrainOptions::new(alphabet.len() + n_merges);
+    let trained = train(&words, &alphabet, &options, &Monitor::new()).unwrap();
+    Vocabulary::from_merges(&alphabet, &trained.merges, pattern, &strings(&SPECIALS), special_ids).unwrap()
+}
+
+fn encoded(encoder: &Encoder, text: &[u8], special: Special, cache: &mut Cache) -> Vec<u32> {
+    let mut ids = Vec::new();
+    encoder.encode(text, special, cache, &mut ids).unwrap();
+    ids
+}
+
+#[test]
+fn ids_are_those_of_the_reference_and_decode_to_the_text() {
+    let mut random = Random(3);
+    for round in 0..60 {
+        let pattern = ["gpt2", "cl100k", "o200k", "whitespace", "none", r"\w+|\W"][round % 6];
+        let over_bytes = round % 4 != 3;
+        let special_ids = if round % 2 == 0 { SpecialIds::End } else { SpecialIds::Front };
+        let sample = random.text(&PARTS[..18], 300, over_bytes);
+        let n_merges = random.below(200);
+        let encoder = Encoder::new(Arc::new(trained(&sample, pattern, n_merges, over_bytes, special_ids)));
+        let mut cache = Cache::new();
+        for special in [Special::Allow, Special::Text] {
+            for n_parts in [0, 1, 5, 200] {
+                let text = random.text(&PARTS, n_parts, over_bytes);
+                let expected = reference::encode::encode(encoder.vocabulary(), &text, special).unwrap();
+                for _ in 0..2 {
+                    assert_eq!(encoded(&encoder, &text, special, &mut cache), expected, "{pattern} {over_bytes}");
+                }
+                let mut narrow: Vec<u16> = vec![9];
+                encoder.encode(&text, special, &mut cache, &mut narrow).unwrap();
+                assert_eq!(narrow[0], 9);
+                assert!(narrow[1..].iter().map(|&id| id as u32).eq(expected.iter().copied()));
+                if over_bytes {
+                    assert_eq!(encoder.decode(&expected).unwrap(), text);
+                    assert_eq!(encoder.decode(&narrow[1..]).unwrap(), text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ids_do_not_depend_on_the_chunks_of_a_stream() {
+    let mut random = Random(4);
+    for round in 0..40 {
+        let pattern = ["gpt2", "cl100k", "o200k", "whitespace", "none", r"\w+|\W"][round % 6];
+        let over_bytes = round % 4 != 3;
+        let sample = random.text(&PARTS[..18], 200, over_bytes);
+        let encoder = Arc::new(Encoder::new(Arc::new(trained(&sample, pattern, 100, over_bytes, SpecialIds::End))));
+        let text = random.text(&PARTS, 6000, over_bytes);
+        let mut cache = Cache::new();
+        for special in [Special::Allow, Special::Text] {
+            let whole = encoded(&encoder, &text, special, &mut cache);
+            let mut stream = Stream::new(encoder.clone(), special);
+            let mut ids: Vec<u32> = Vec::new();
+            let largest = [1, 7, 1000, 40_000][round % 4];
+            let mut rest = &text[..];
+            while !rest.is_empty() {
+                let (chunk, behind) = rest.split_at(rest.len().min(random.below(largest) + 1));
+                stream.push(chunk, &mut cache, &mut ids).unwrap();
+                rest = behind;
+            }
+            stream.finish(&mut cache, &mut ids).unwrap();
+            assert_eq!(ids, whole, "{pattern}, chunks of up to {largest}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_serves_one_encoder_after_another() {
+    let sample = b"the cat the cat and the other cats";
+    let first = Encoder::new(Arc::new(trained(sample, "gpt2", 20, true, SpecialIds::End)));
+    let second = Encoder::new(Arc::new(trained(sample, "gpt2", 20, true, SpecialIds::Front)));
+    let mut cache = Cache::new();
+    for encoder in [&first, &second, &first] {
+        let expected = reference::encode::encode(encoder.vocabulary(), sample, Special::Text).unwrap();
+        assert_eq!(encoded(encoder, sample, Special::Text, &mut cache), expected);
+    }
+}
+
+#[test]
+fn a_special_token_that_is_not_allowed_is_an_error_with_its_position() {
+    let encoder = Arc::new(Encoder::new(Arc::new(trained(b"abc", "gpt2", 2, true, SpecialIds::End))));
+    let mut cache = Cache::new();
+    let position_of = |error| match error {
+        Err(Error::Text { position, message }) if message.contains("<|endoftext|>") => position,
+        other => panic!("{other:?}"),
+    };
+    let mut ids: Vec<u16> = Vec::new();
+    assert_eq!(position_of(encoder.encode(b"abc<|endoftext|>", Special::Error, &mut cache, &mut ids)), 3);
+    let mut stream = Stream::new(encoder, Special::Error);
+    let long = [&b"ab ".repeat(30_000)[..], b"<|endoftext|>"].concat();
+    let mut outcome = Ok(());
+    for chunk in long.chunks(5) {
+        outcome = outcome.and_then(|()| stream.push(chunk, &mut cache, &mut ids));
+    }
+    let outcome = outcome.and_then(|()| stream.finish(&mut cache, &mut ids));
+    assert_eq!(position_of(outcome), 90_000);
+}
+
+#[test]
+fn characters_outside_the_vocabulary_are_unknown_or_an_error_with_their_position() {
+    let mut cache = Cache::new();
+    let mut ids: Vec<u16> = Vec::new();
+    let refused = |specials: &[&str]| {
+        Encoder::new(Arc::new(Vocabulary::chars("abé".chars().collect(), &strings(specials), SpecialIds::End).unwrap()))
+    };
+    let strict = refused(&["<|endoftext|>"]);
+    let outcome = strict.encode("a<|endoftext|>béx".as_bytes(), Special::Allow, &mut cache, &mut ids);
+    assert!(matches!(outcome, Err(Error::Text { position: 17, .. })), "{outcome:?}");
+    let outcome = strict.encode(b"ab\xffa", Special::Text, &mut cache, &mut ids);
+    assert!(matches!(outcome, Err(Error::Text { position: 2, .. })), "{outcome:?}");
+    let lenient = refused(&["<unk>"]);
+    assert_eq!(encoded(&lenient, "axébz".as_bytes(), Special::Text, &mut cache), [0, 3, 2, 1, 3]);
+}
+
+#[test]
+fn a_long_run_is_encoded_as_the_rule_says() {
+    let sample = b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ab aba";
+    let encoder = Encoder::new(Arc::new(trained(sample, "none", 30, true, SpecialIds::End)));
+    let mut cache = Cache::new();
+    for length in [1000, 1023, 1024, 1025, 1500, 3001] {
+        let text: Vec<u8> = b"a".repeat(length);
+        let expected = reference::encode::encode(encoder.vocabulary(), &text, Special::Text).unwrap();
+        assert_eq!(encoded(&encoder, &text, Special::Text, &mut cache), expected, "{length}");
+    }
+}
+
+#[test]
+fn ids_above_the_array_type_and_ids_of_no_token_are_errors() {
+    let merges: Vec<(u32, u32)> = (0..256).flat_map(|left| (0..256).map(move |right| (left, right))).collect();
+    let vocabulary = Vocabulary::from_merges(&Alphabet::Bytes, &merges, Pattern::None, &[], SpecialIds::End).unwrap();
+    assert_eq!((vocabulary.largest_id(), vocabulary.dtype()), (65_791, crate::token::Dtype::U32));
+    let encoder = Encoder::new(Arc::new(vocabulary));
+    let mut narrow: Vec<u16> = Vec::new();
+    let outcome = encoder.encode(b"ab", Special::Error, &mut Cache::new(), &mut narrow);
+    assert!(matches!(outcome, Err(Error::Setting(_))));
+    assert!(matches!(encoder.decode(&[65_792u32]), Err(Error::UnknownId { id: 65_792, largest: 65_791 })));
+}
+
+#[test]
+fn saving_and_loading_is_the_identity() {
+    let mut random = Random(5);
+    for round in 0..24 {
+        let pattern = ["gpt2", "cl100k", "o200k", "whitespace", "none", r"\w+|\W"][round % 6];
+        let over_bytes = round % 4 != 3;
+        let special_ids = if round % 2 == 0 { SpecialIds::End } else { SpecialIds::Front };
+        let sample = random.text(&PARTS[..18], 300, over_bytes);
+        let vocabulary = trained(&sample, pattern, 100, over_bytes, special_ids);
+        let json = vocabulary.to_json();
+        let loaded = Vocabulary::from_json(&json, Path::new("tokenizer.json")).unwrap();
+        assert_eq!(loaded.to_json(), json);
+        assert_eq!(loaded.sha256(), vocabulary.sha256());
+        assert_eq!(loaded.pattern(), vocabulary.pattern());
+        let text = random.text(&PARTS, 300, over_bytes);
+        let mut cache = Cache::new();
+        let before = encoded(&Encoder::new(Arc::new(vocabulary)), &text, Special::Allow, &mut cache);
+        assert_eq!(encoded(&Encoder::new(Arc::new(loaded)), &text, Special::Allow, &mut cache), before);
+    }
+}

@@ -1,0 +1,137 @@
+//! All three ways agree with the rule, over random tables: also ones that no training would make.
+
+use super::*;
+use crate::reference::encode::{MergeMap, merge};
+use std::ops::Range;
+
+/// xorshift64*: enough for tests, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+}
+
+struct Table {
+    pairs: PairTable,
+    results: Vec<TokenId>,
+    map: MergeMap,
+    lengths: Vec<usize>,
+    symbols: Vec<TokenId>,
+}
+
+impl Ranks for Table {
+    fn rank(&self, left: TokenId, right: TokenId) -> u32 {
+        self.pairs.rank(left, right)
+    }
+
+    fn result(&self, rank: u32) -> TokenId {
+        self.results[rank as usize]
+    }
+}
+
+impl Symbols for Table {
+    fn len(&self) -> usize {
+        self.symbols.len()
+    }
+
+    fn copy(&self, range: Range<usize>, out: &mut Vec<TokenId>) {
+        out.clear();
+        out.extend_from_slice(&self.symbols[range]);
+    }
+
+    fn n_symbols(&self, token: TokenId) -> usize {
+        self.lengths[token as usize]
+    }
+}
+
+/// `n_symbols` symbols and `n_merges` merges of random tokens made before; ranks in that order, or in any.
+fn table(random: &mut Random, n_symbols: usize, n_merges: usize, in_order: bool, first_id: u32) -> Table {
+    let mut ids: Vec<TokenId> = (first_id..first_id + n_symbols as u32).collect();
+    let mut lengths = vec![1; first_id as usize + n_symbols];
+    let mut merges = Vec::new();
+    for _ in 0..n_merges {
+        let left = ids[random.below(ids.len())];
+        let right = if random.below(4) == 0 { left } else { ids[random.below(ids.len())] };
+        if merges.iter().all(|&(pair, _)| pair != (left, right)) {
+            let result = lengths.len() as TokenId;
+            lengths.push(lengths[left as usize] + lengths[right as usize]);
+            ids.push(result);
+            merges.push(((left, right), result));
+        }
+    }
+    if !in_order {
+        for index in (1..merges.len()).rev() {
+            merges.swap(index, random.below(index + 1));
+        }
+    }
+    let mut pairs = PairTable::with_capacity(0);
+    let mut map = MergeMap::new();
+    for (&((left, right), result), rank) in merges.iter().zip(0..) {
+        pairs.insert(left, right, rank);
+        map.insert((left, right), (rank, result));
+    }
+    let results = merges.iter().map(|&(_, result)| result).collect();
+    Table { pairs, results, map, lengths, symbols: Vec::new() }
+}
+
+fn agree(table: &Table, merger: &mut Merger, long: &mut Long) {
+    let expected = merge(&table.symbols, &table.map);
+    if table.symbols.len() <= MAX_SCAN {
+        let mut scanned = table.symbols.clone();
+        let n_tokens = merger.scan.merge(&mut scanned, table);
+        assert_eq!(scanned[..n_tokens], expected, "scan");
+    }
+    let mut heaped = table.symbols.clone();
+    merger.heap.merge(&mut heaped, table);
+    assert_eq!(heaped, expected, "heap");
+    let mut joined = vec![7];
+    long.merge(table, table, merger, &mut joined);
+    assert_eq!(joined[1..], expected, "long");
+}
+
+#[test]
+fn scan_heap_and_joined_pieces_agree_with_the_rule() {
+    let mut random = Random(1);
+    let (mut merger, mut long) = (Merger::default(), Long::default());
+    for round in 0..600 {
+        let n_symbols = 1 + random.below(if round % 3 == 0 { 2 } else { 6 });
+        let n_merges = random.below(40);
+        let first_id = if round % 5 == 0 { 250 } else { 0 };
+        let mut table = table(&mut random, n_symbols, n_merges, round % 2 == 0, first_id);
+        let length = random.below(if round % 10 == 0 { 1200 } else { 60 });
+        table.symbols = (0..length).map(|_| first_id + random.below(n_symbols) as u32).collect();
+        agree(&table, &mut merger, &mut long);
+    }
+}
+
+#[test]
+fn runs_periods_and_chains_of_falling_ranks_agree_with_the_rule() {
+    let mut random = Random(2);
+    let (mut merger, mut long) = (Merger::default(), Long::default());
+    for round in 0..40 {
+        let mut table = table(&mut random, 3, 30, round % 2 == 0, 0);
+        for period in [vec![0], vec![0, 1], vec![0, 0, 1], vec![0, 1, 2, 1]] {
+            table.symbols = period.iter().copied().cycle().take(300 + random.below(900)).collect();
+            agree(&table, &mut merger, &mut long);
+        }
+    }
+    // Ranks that fall to the right: which pairs merge is decided at the far end, across every border between pieces.
+    let n = 900;
+    let mut falling = table(&mut random, n, 0, true, 0);
+    for left in 0..n as u32 - 1 {
+        let rank = n as u32 - 2 - left;
+        falling.pairs.insert(left, left + 1, rank);
+        falling.map.insert((left, left + 1), (rank, n as u32 + rank));
+    }
+    falling.results = (0..n as u32 - 1).map(|rank| n as u32 + rank).collect();
+    falling.lengths.extend(vec![2; n]);
+    for length in [256, 257, 600, n - 1, n] {
+        falling.symbols = (0..length as u32).collect();
+        agree(&falling, &mut merger, &mut long);
+    }
+}

@@ -1,0 +1,151 @@
+//! The strings of all tokens by id, and the ids by string.
+
+use std::hash::Hasher;
+
+use rustc_hash::FxHasher;
+
+use crate::token::{MAX_VOCAB_SIZE, TokenId};
+
+/// Tokens as one buffer with a span per id. Ids may have holes; strings and ids are distinct, no string is empty.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TokenTable {
+    buffer: Vec<u8>,
+    /// Start and length by id; length 0 is a hole.
+    spans: Vec<(u32, u32)>,
+    /// Open addressing over ids by the hash of their string.
+    slots: Vec<TokenId>,
+    n_tokens: usize,
+}
+
+const FREE: TokenId = TokenId::MAX;
+
+impl TokenTable {
+    /// Adds a token. The error says what is wrong with it, for a caller that knows where it stands.
+    pub fn insert(&mut self, id: TokenId, token: &[u8]) -> Result<(), String> {
+        if id as usize >= MAX_VOCAB_SIZE {
+            return Err(format!("id {id} is too large: ids go up to {}", MAX_VOCAB_SIZE - 1));
+        }
+        if token.is_empty() {
+            return Err(format!("the token of id {id} is empty"));
+        }
+        let start =
+            u32::try_from(self.buffer.len()).ok().filter(|start| start.checked_add(token.len() as u32).is_some());
+        let Some(start) = start.filter(|_| token.len() < u32::MAX as usize) else {
+            return Err("the tokens are longer than 4 GiB in all".to_owned());
+        };
+        if let Some(own) = self.get(id) {
+            return Err(format!("id {id} is given to both {} and {}", show(own), show(token)));
+        }
+        if let Some(other) = self.id_of(token) {
+            return Err(format!("token {} has two ids, {other} and {id}", show(token)));
+        }
+        if self.spans.len() <= id as usize {
+            self.spans.resize(id as usize + 1, (0, 0));
+        }
+        self.spans[id as usize] = (start, token.len() as u32);
+        self.buffer.extend_from_slice(token);
+        self.n_tokens += 1;
+        self.index(id);
+        Ok(())
+    }
+
+    /// The string of `id`; None for a hole.
+    pub fn get(&self, id: TokenId) -> Option<&[u8]> {
+        let &(start, length) = self.spans.get(id as usize)?;
+        (length > 0).then(|| &self.buffer[start as usize..(start + length) as usize])
+    }
+
+    pub fn id_of(&self, token: &[u8]) -> Option<TokenId> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mut slot = self.slot_of(token);
+        while self.slots[slot] != FREE {
+            if self.get(self.slots[slot]) == Some(token) {
+                return Some(self.slots[slot]);
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+        None
+    }
+
+    /// All tokens in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (TokenId, &[u8])> {
+        (0..self.spans.len() as TokenId).filter_map(|id| Some((id, self.get(id)?)))
+    }
+
+    /// Number of tokens, holes not counted.
+    pub fn len(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// The largest id + 1; 0 when there is no token.
+    pub fn n_ids(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn index(&mut self, id: TokenId) {
+        if self.n_tokens * 2 > self.slots.len() {
+            self.slots = vec![FREE; (self.n_tokens * 4).next_power_of_two().max(1024)];
+            for id in 0..self.spans.len() as TokenId {
+                self.place(id);
+            }
+        } else {
+            self.place(id);
+        }
+    }
+
+    fn place(&mut self, id: TokenId) {
+        let Some(token) = self.get(id) else { return };
+        let mut slot = self.slot_of(token);
+        while self.slots[slot] != FREE {
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+        self.slots[slot] = id;
+    }
+
+    fn slot_of(&self, token: &[u8]) -> usize {
+        let mut hasher = FxHasher::default();
+        hasher.write(token);
+        hasher.finish() as usize & (self.slots.len() - 1)
+    }
+}
+
+/// A token for a message: as text where it is text, short.
+pub(crate) fn show(token: &[u8]) -> String {
+    const SHOWN: usize = 40;
+    let text = String::from_utf8_lossy(&token[..token.len().min(SHOWN)]).into_owned();
+    if token.len() > SHOWN { format!("{text:?}...") } else { format!("{text:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_and_ids_find_each_other_across_holes() {
+        let mut table = TokenTable::default();
+        for id in (0..5000).step_by(3) {
+            table.insert(id, format!("token {id}").as_bytes()).unwrap();
+        }
+        for id in 0..5000 {
+            let token = format!("token {id}").into_bytes();
+            let there = id % 3 == 0;
+            assert_eq!(table.get(id), there.then_some(&token[..]));
+            assert_eq!(table.id_of(&token), there.then_some(id));
+        }
+        assert_eq!((table.len(), table.n_ids()), (1667, 4999));
+        assert_eq!(table.iter().count(), 1667);
+    }
+
+    #[test]
+    fn what_is_not_distinct_is_refused() {
+        let mut table = TokenTable::default();
+        table.insert(1, b"one").unwrap();
+        assert!(table.insert(2, b"one").unwrap_err().contains("two ids, 1 and 2"));
+        assert!(table.insert(1, b"two").unwrap_err().contains("id 1 is given to both"));
+        assert!(table.insert(3, b"").unwrap_err().contains("empty"));
+        assert!(table.insert(MAX_VOCAB_SIZE as u32, b"x").unwrap_err().contains("too large"));
+        assert_eq!(table.len(), 1);
+    }
+}
