@@ -154,7 +154,11 @@ def _auto_preset(facts: Facts) -> dict[str, Value]:
         "model.max_context": size.context,
         "train.context": size.context,
         "train.batch_size": size.batch_size,
+        "model.qk_norm": True,
+        "optimizer.name": "muon",
         "optimizer.lr": size.lr,
+        "schedule.kind": "wsd",
+        "schedule.final_fraction": 0.0,
     }
 
 

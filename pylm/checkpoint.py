@@ -7,7 +7,7 @@ replaced after it. So a process killed at any moment leaves a run that resumes. 
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pylm.config import Config, from_flat, read_toml
 from pylm.errors import DataError, PylmError, RunError
@@ -42,14 +43,14 @@ class State:
     val_bits_per_byte: float | None = None
 
 
-def save(run: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save(run: Path, state: State, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
     """Write checkpoints/step-N and point last.json to it; raises PylmError on a full disk, the older one intact."""
     folder = run / "checkpoints" / f"step-{state.step}"
     if not folder.exists():
         with new_folder(folder) as partial:
             files = {
                 "model.safetensors": _weights(model),
-                "optimizer.safetensors": _moments(model, optimizer),
+                "optimizer.safetensors": _moments(model, optimizers),
             }
             for name, tensors in files.items():
                 try:
@@ -116,20 +117,19 @@ def load_weights(run: Path, step: int, model: nn.Module) -> None:
                 tensor.copy_(stored[name])
 
 
-def load_optimizer(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(run: Path, step: int, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
     """Fill the optimizer's moments, by the names of their parameters."""
     path = run / "checkpoints" / f"step-{step}" / "optimizer.safetensors"
+    owners = {
+        id(p): optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]
+    }
     for name, tensor in _read(path).items():
         parameter_name, _, entry = name.rpartition(".")
         try:
             parameter = model.get_parameter(parameter_name)
         except AttributeError:
             raise RunError(f"{path}: {name} belongs to no parameter of this model") from None
-        # Step counters are compared on the host unless fused on a GPU; torch moves them itself on the first step.
-        device = parameter.device
-        optimizer.state[parameter][entry] = (
-            tensor.to(device) if tensor.dim() or device.type != "cpu" else tensor
-        )
+        owners[id(parameter)].state[parameter][entry] = tensor.to(parameter.device)
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,13 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     return {
         f"{name}.{entry}": value.detach().contiguous()
         for name, parameter in model.named_parameters()
-        for entry, value in optimizer.state.get(parameter, {}).items()
+        for optimizer in optimizers
+        if parameter in optimizer.state
+        for entry, value in optimizer.state[parameter].items()
     }
 
 

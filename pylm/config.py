@@ -30,9 +30,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019), decay on matrices only, and clipping by the global norm."""
+    """AdamW (Loshchilov and Hutter 2019) for everything, or Muon for the blocks' matrices and AdamW for the rest.
 
-    lr: float = 1e-3
+    Weight decay is decoupled and touches matrices only; gradients are clipped by their global norm.
+    """
+
+    name: str = "adamw"
+    lr: float = 1e-3  # AdamW's peak
+    muon_lr: float = 0.02  # Muon's peak, of updates whose singular values are about one
+    muon_momentum: float = 0.95
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
@@ -40,7 +46,12 @@ class OptimizerConfig:
     clip: float = 1.0  # 0 for none
 
     def __post_init__(self) -> None:
+        _require(self.name in OPTIMIZERS, "optimizer.name", f"one of {', '.join(OPTIMIZERS)}", self.name)
         _require(self.lr > 0, "optimizer.lr", "above 0", self.lr)
+        _require(self.muon_lr > 0, "optimizer.muon_lr", "above 0", self.muon_lr)
+        _require(
+            0 <= self.muon_momentum < 1, "optimizer.muon_momentum", "0 or more, below 1", self.muon_momentum
+        )
         _require(0 <= self.beta1 < 1, "optimizer.beta1", "at least 0 and below 1", self.beta1)
         _require(0 <= self.beta2 < 1, "optimizer.beta2", "at least 0 and below 1", self.beta2)
         _require(self.eps > 0, "optimizer.eps", "above 0", self.eps)
@@ -55,14 +66,17 @@ class ScheduleConfig:
     kind: str = "cosine"
     warmup: int = 100  # steps
     final_fraction: float = 0.1
+    flat: float = 0.3  # wsd: how much of the run is at the peak before the rate falls linearly
 
     def __post_init__(self) -> None:
         _require(self.kind in SCHEDULES, "schedule.kind", f"one of {', '.join(SCHEDULES)}", self.kind)
         _require(self.warmup >= 0, "schedule.warmup", "at least 0 steps", self.warmup)
+        _require(0 <= self.flat < 1, "schedule.flat", "at least 0 and below 1", self.flat)
         _require(0 <= self.final_fraction <= 1, "schedule.final_fraction", "0 to 1", self.final_fraction)
 
 
-SCHEDULES = ("cosine", "linear", "constant")
+OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("cosine", "linear", "wsd", "constant")
 
 
 @dataclass(frozen=True)

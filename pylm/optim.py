@@ -1,38 +1,50 @@
-"""Optimizer and learning rate: AdamW with decay on matrices only, and the schedule as a function of progress."""
+"""Optimizers and learning rate: AdamW, or Muon with AdamW, and the schedule as a function of progress."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch.optim import AdamW, Optimizer
 
 from pylm.config import OptimizerConfig, ScheduleConfig
+from pylm.models.build import Decoder
+from pylm.models.layers import BatchedLinear, Linear
+from pylm.muon import Muon
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Fused AdamW over two groups: weight decay for tensors of two or more dimensions, none for norms and biases.
+def build_optimizers(model: Decoder, config: OptimizerConfig) -> list[Optimizer]:
+    """The optimizers that together update every parameter once; each group has its peak rate under "peak_lr".
 
-    Embeddings are matrices and decay, as in GPT-2's and nanoGPT's recipes. The fused step matters on a CPU too, where
-    torch's default is a Python loop over tensors.
+    AdamW is fused (torch's default on a CPU is a Python loop) and decays tensors of two or more dimensions, embeddings
+    among them as in GPT-2's recipe, but no norms and biases. With `muon` the matrices inside the blocks are Muon's.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = _block_matrices(model) if config.name == "muon" else []
+    optimizers: list[Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, config.muon_lr, config.muon_momentum, config.weight_decay))
+    taken = {id(parameter) for parameter, _ in matrices}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(
-        groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True
-    )
+    optimizers.append(AdamW(groups, config.lr, (config.beta1, config.beta2), config.eps, fused=True))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the rate of every group; called before the step it is for."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+def set_learning_rate(optimizers: Sequence[Optimizer], factor: float) -> None:
+    """Set the rate of every group to `factor` of its peak; called before the step it is for."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
 
 
-def learning_rate(step: int, progress: float, peak: float, config: ScheduleConfig) -> float:
-    """The rate of step `step` (from 0) of a run that is `progress` (0 to 1) through its schedule.
+def learning_rate_factor(step: int, progress: float, config: ScheduleConfig) -> float:
+    """The part of the peak rate for step `step` (from 0) of a run that is `progress` (0 to 1) through its schedule.
 
     The first `warmup` steps rise linearly, the first of them already above zero and below the peak.
     """
@@ -40,6 +52,18 @@ def learning_rate(step: int, progress: float, peak: float, config: ScheduleConfi
     remaining = {
         "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
         "linear": 1 - progress,
+        "wsd": min(1.0, (1 - progress) / (1 - config.flat)),
         "constant": 1.0,
     }[config.kind]
-    return peak * warm * (config.final_fraction + (1 - config.final_fraction) * remaining)
+    return warm * (config.final_fraction + (1 - config.final_fraction) * remaining)
+
+
+def _block_matrices(model: Decoder) -> list[tuple[torch.nn.Parameter, tuple[int, ...]]]:
+    """The weights of the blocks' linear layers, with the sizes of the matrices each one stacks."""
+    found: list[tuple[torch.nn.Parameter, tuple[int, ...]]] = []
+    for layer in model.blocks.modules():
+        if isinstance(layer, Linear):
+            found.append((layer.weight, layer.parts))
+        elif isinstance(layer, BatchedLinear):
+            found.append((layer.weight, (layer.n_out,)))
+    return found

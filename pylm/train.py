@@ -24,7 +24,7 @@ from pylm.generate import sample_text
 from pylm.loss import summed_cross_entropy
 from pylm.metrics import JsonLines
 from pylm.models.build import build_model
-from pylm.optim import build_optimizer, learning_rate, set_learning_rate
+from pylm.optim import build_optimizers, learning_rate_factor, set_learning_rate
 from pylm.progress import ProgressLine, duration
 from pylm.sampling import SamplingSettings
 from pylm.tokenizer import Tokenizer
@@ -59,7 +59,7 @@ class Trainer:
         self.windows = Windows(dataset.train.tokens, config.train.context, config.train.seed)
         self.device = torch.device(config.train.device)
         self.model = build_model(config.model, seed=config.train.seed).to(self.device)
-        self.optimizer = build_optimizer(self.model, config.optimizer)
+        self.optimizers = build_optimizers(self.model, config.optimizer)
         self.state = self._load()
         self.clock = Clock(config.train, config.schedule, self.state.elapsed_s, started_s)
         self.progress = ProgressLine()
@@ -90,7 +90,7 @@ class Trainer:
             return State(seed=self.config.train.seed)
         state = checkpoint.load_state(self.path, step)
         checkpoint.load_weights(self.path, step, self.model)
-        checkpoint.load_optimizer(self.path, step, self.model, self.optimizer)
+        checkpoint.load_optimizer(self.path, step, self.model, self.optimizers)
         checkpoint.prune(self.path)
         return state
 
@@ -122,23 +122,21 @@ class Trainer:
         settings, state = self.config.train, self.state
         progress_before = self.clock.progress(state.step)
         began = time.monotonic()
-        rate = learning_rate(
-            state.step,
-            self.clock.schedule_progress(state.step),
-            self.config.optimizer.lr,
-            self.config.schedule,
+        factor = learning_rate_factor(
+            state.step, self.clock.schedule_progress(state.step), self.config.schedule
         )
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizers, factor)
         loss, grad_norm = self._forward_backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         state.step += 1
         state.samples_seen += settings.batch_size
         state.tokens += settings.batch_size * settings.context
         state.epoch = self.windows.epoch_of(state.samples_seen)
         self._steps_s += time.monotonic() - began
         if state.step % settings.log_every == 0 or state.step == 1:
-            self._log(float(loss), float(grad_norm), rate)
+            self._log(float(loss), float(grad_norm), factor * self.config.optimizer.lr)
         if self.clock.due(settings.eval_every, state.step, progress_before):
             self._evaluate_and_log()
         if settings.sample_every and self.clock.due(settings.sample_every, state.step, progress_before):
@@ -247,7 +245,7 @@ class Trainer:
     def _save(self) -> None:
         began = time.monotonic()
         self.state.elapsed_s = self.clock.elapsed_s()
-        checkpoint.save(self.path, self.state, self.model, self.optimizer)
+        checkpoint.save(self.path, self.state, self.model, self.optimizers)
         self._save_s = time.monotonic() - began
 
     def _stop(self, signal_number: int) -> None:

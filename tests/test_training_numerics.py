@@ -13,7 +13,8 @@ from pylm.evaluate import evaluate
 from pylm.loss import summed_cross_entropy
 from pylm.models.build import Decoder, build_model
 from pylm.models.config import ModelConfig
-from pylm.optim import build_optimizer, learning_rate
+from pylm.muon import Muon
+from pylm.optim import build_optimizers, learning_rate_factor
 
 SHAPE = ModelConfig(vocab_size=37, max_context=16, n_layers=2, width=16, n_heads=2, mlp_hidden=32)
 
@@ -41,7 +42,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch() -> None:
 
 def test_weight_decay_touches_matrices_only() -> None:
     model = _model()
-    optimizer = build_optimizer(model, OptimizerConfig(weight_decay=0.3))
+    (optimizer,) = build_optimizers(model, OptimizerConfig(weight_decay=0.3))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         assert decay[id(parameter)] == (0.3 if parameter.dim() >= 2 else 0.0), name
@@ -51,18 +52,18 @@ def test_weight_decay_touches_matrices_only() -> None:
 def test_the_first_step_is_not_at_full_rate_and_the_last_is_at_the_final_fraction() -> None:
     config = ScheduleConfig(kind="cosine", warmup=10, final_fraction=0.1)
     clock = Clock(TrainConfig(steps=100), config, 0.0, 0.0)
-    rates = [learning_rate(step, clock.schedule_progress(step), 1.0, config) for step in range(100)]
+    rates = [learning_rate_factor(step, clock.schedule_progress(step), config) for step in range(100)]
     assert 0 < rates[0] < 0.2
     assert rates[10] == pytest.approx(1.0)
     assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
     assert 0.1 < rates[-1] < 0.102
 
 
-@pytest.mark.parametrize("kind", ["linear", "constant"])
+@pytest.mark.parametrize("kind", ["linear", "wsd", "constant"])
 def test_schedules_end_where_they_say(kind: str) -> None:
     config = ScheduleConfig(kind=kind, warmup=0, final_fraction=0.0)
-    assert learning_rate(5, 0.0, 2.0, config) == 2.0
-    assert learning_rate(5, 1.0, 2.0, config) == (2.0 if kind == "constant" else 0.0)
+    assert learning_rate_factor(5, 0.0, config) == 1.0
+    assert learning_rate_factor(5, 1.0, config) == (1.0 if kind == "constant" else 0.0)
 
 
 def _slow_losses(model: Decoder, tokens: list[int], context: int, end_of_text_id: int | None) -> list[float]:
@@ -105,13 +106,60 @@ def test_a_short_evaluation_takes_windows_from_the_whole_split() -> None:
     assert found.n_tokens == 320
 
 
-def test_one_batch_is_overfitted() -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_one_batch_is_overfitted(name: str) -> None:
     model = _model()
-    optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, weight_decay=0.0))
+    optimizers = build_optimizers(model, OptimizerConfig(name=name, lr=1e-2, weight_decay=0.0))
     ids_BL = torch.randint(37, (4, 17), generator=torch.Generator().manual_seed(0))
     for _ in range(150):
         loss = summed_cross_entropy(model, ids_BL[:, :-1], ids_BL[:, 1:]) / (4 * 16)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
     assert loss.item() < 0.1
+
+
+def test_muon_and_adamw_share_the_parameters() -> None:
+    model = _model()
+    muon, adamw = build_optimizers(model, OptimizerConfig(name="muon", weight_decay=0.3))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    mine = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    rest = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
+    assert mine == {name for name in names.values() if name.startswith("blocks.") and "norm" not in name}
+    assert mine | rest == set(names.values())
+    assert not mine & rest
+
+
+def _slow_muon(gradients: list[torch.Tensor], lr: float, momentum: float) -> torch.Tensor:
+    """One matrix, by the definition: the momentum's singular values replaced by about one."""
+    weight, average = torch.zeros_like(gradients[0]), torch.zeros_like(gradients[0])
+    for gradient in gradients:
+        average = momentum * average + (1 - momentum) * gradient
+        update = momentum * average + (1 - momentum) * gradient
+        u, s, v = torch.linalg.svd(update, full_matrices=False)
+        s = s / s.norm()
+        for _ in range(5):
+            s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        weight -= lr * max(1, weight.shape[0] / weight.shape[1]) ** 0.5 * (u * s) @ v
+    return weight
+
+
+def test_muon_orthogonalises_each_stacked_matrix_by_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = (4, 6)
+    stacked = torch.nn.Parameter(torch.zeros(10, 6))
+    batched = torch.nn.Parameter(torch.zeros(3, 5, 7))
+    muon = Muon([(stacked, parts), (batched, (5,))], lr=0.1, momentum=0.9, weight_decay=0.0)
+    history: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for _ in range(3):
+        stacked.grad = torch.randn(10, 6, generator=generator)
+        batched.grad = torch.randn(3, 5, 7, generator=generator)
+        history.append((stacked.grad.clone(), batched.grad.clone()))
+        muon.step()
+    for part, found in enumerate(stacked.detach().split(parts)):
+        expected = _slow_muon([gradient.split(parts)[part] for gradient, _ in history], 0.1, 0.9)
+        assert torch.allclose(found, expected, atol=1e-5)
+    for number in range(3):
+        expected = _slow_muon([gradient[number] for _, gradient in history], 0.1, 0.9)
+        assert torch.allclose(batched.detach()[number], expected, atol=1e-5)
