@@ -79,8 +79,8 @@ class Dataset:
     def open(cls, path: Path | str) -> Self:
         """Open a folder and check what can be checked without reading the tokens.
 
-        Raises DataError when it is missing, written by a newer pylm, or damaged: a file is gone or not as long
-        as dataset.json says, or the tokenizer is another one.
+        Raises DataError when it is missing, written by a newer pylm, or damaged: a file is gone or not as
+        long as dataset.json says, or the tokenizer is another one.
         """
         folder = Path(path)
         info = DatasetInfo.read(folder)
