@@ -36,3 +36,14 @@ pub enum Error {
     #[error("stopped")]
     Cancelled,
 }
+
+impl Error {
+    /// The same, when the text that the position counts in begins `offset` bytes into what the caller knows.
+    pub(crate) fn moved(self, offset: u64) -> Self {
+        match self {
+            Error::Text { position, message } => Error::Text { position: position + offset, message },
+            Error::PreTokenTooLong { position } => Error::PreTokenTooLong { position: position + offset },
+            other => other,
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! [`train`] (merges) -> [`vocabulary`] (tokens, merges, files) -> [`encode`] (ids and back) -> [`tokenize`]
 //! (the whole job). [`reference`] is the slow twin that every fast path is tested against.
 
+pub mod corpus;
 pub mod encode;
 pub mod error;
 mod merge;
@@ -13,6 +14,7 @@ pub mod pretokenize;
 pub mod reference;
 pub mod special;
 pub mod token;
+pub mod tokenize;
 pub mod train;
 pub mod vocabulary;
 pub mod words;

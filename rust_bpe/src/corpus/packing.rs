@@ -1,0 +1,97 @@
+//! Packings: .gz, .zst and .xz files read as what they hold, every member of them.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+const READ_BYTES: usize = 256 << 10;
+
+/// How a file is packed. The caller knows it, by the file's ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Packing {
+    #[default]
+    None,
+    Gzip,
+    Zstd,
+    Xz,
+}
+
+impl Packing {
+    /// The name in messages and bindings: `none`, `gz`, `zst` or `xz`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Packing::None => "none",
+            Packing::Gzip => "gz",
+            Packing::Zstd => "zst",
+            Packing::Xz => "xz",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Packing::None, Packing::Gzip, Packing::Zstd, Packing::Xz].into_iter().find(|packing| packing.name() == name)
+    }
+
+    /// Reads `file` unpacked, all members and frames one after the other; a damaged or cut file ends in an error.
+    pub(super) fn open(self, file: Tallied) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match self {
+            Packing::None => Box::new(file),
+            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file))),
+            Packing::Zstd => {
+                Box::new(zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(READ_BYTES, file))?)
+            }
+            Packing::Xz => Box::new(lzma_rust2::XzReader::new(BufReader::with_capacity(READ_BYTES, file), true)),
+        })
+    }
+}
+
+/// A file as it lies on disk, with the bytes read so far counted and, when asked for, hashed.
+#[derive(Clone)]
+pub(super) struct Tallied(Arc<Mutex<Tally>>);
+
+struct Tally {
+    file: File,
+    n_bytes: u64,
+    hash: Option<Sha256>,
+}
+
+impl Tallied {
+    pub(super) fn new(file: File, hashed: bool) -> Self {
+        Self(Arc::new(Mutex::new(Tally { file, n_bytes: 0, hash: hashed.then(Sha256::new) })))
+    }
+
+    pub(super) fn n_bytes(&self) -> u64 {
+        self.tally(|tally| tally.n_bytes)
+    }
+
+    pub(super) fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        self.tally(|tally| tally.file.metadata())
+    }
+
+    /// The sha256 of what was read, in hexadecimal; None when it was not asked for.
+    pub(super) fn sha256(&self) -> Option<String> {
+        self.tally(|tally| tally.hash.clone().map(|hash| hexadecimal(&hash.finalize())))
+    }
+
+    fn tally<T>(&self, look: impl FnOnce(&mut Tally) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Read for Tallied {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.tally(|tally| {
+            let n_bytes = tally.file.read(buffer)?;
+            tally.n_bytes += n_bytes as u64;
+            if let Some(hash) = &mut tally.hash {
+                hash.update(&buffer[..n_bytes]);
+            }
+            Ok(n_bytes)
+        })
+    }
+}

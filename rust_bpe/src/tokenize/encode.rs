@@ -1,0 +1,160 @@
+//! The pass that writes: blocks encoded by all threads, their ids put into the files in order.
+
+use std::sync::Arc;
+
+use super::Reading;
+use super::in_order::InOrder;
+use super::output::{Chunk, Files, Place, SideReport, SideWriter};
+use crate::corpus::{Block, Corpus, Side, Stretch};
+use crate::encode::{Cache, Encoder, Id};
+use crate::error::Result;
+use crate::special::Special;
+use crate::token::{Dtype, TokenId};
+use crate::vocabulary::Vocabulary;
+
+/// Blocks that may wait for an earlier one, for each thread.
+const MOST_WAITING: usize = 4;
+
+/// Encodes the documents of both sides into `files`.
+pub(super) fn encode(
+    reading: &Reading,
+    vocabulary: &Arc<Vocabulary>,
+    end_of_text: Option<TokenId>,
+    files: &Files,
+) -> Result<(SideReport, Option<SideReport>)> {
+    match files.dtype {
+        Dtype::U16 => encode_as::<u16>(reading, vocabulary, end_of_text, files),
+        Dtype::U32 => encode_as::<u32>(reading, vocabulary, end_of_text, files),
+    }
+}
+
+fn encode_as<T: Id>(
+    reading: &Reading,
+    vocabulary: &Arc<Vocabulary>,
+    end_of_text: Option<TokenId>,
+    files: &Files,
+) -> Result<(SideReport, Option<SideReport>)> {
+    let writers = Writers {
+        train: SideWriter::new(files, "train")?,
+        val: files.has_val.then(|| SideWriter::new(files, "val")).transpose()?,
+    };
+    let order = InOrder::new(writers, MOST_WAITING * reading.n_threads);
+    let block_encoder = BlockEncoder { reading, encoder: TextEncoder::new(reading.corpus, vocabulary), end_of_text };
+    let work = |worker: &mut Worker<T>, block: &Block| {
+        let encoded = block_encoder.encode(worker, block).and_then(|chunks| {
+            let mut ready = Vec::new();
+            order.put(block.index, chunks, reading.monitor, |writers, chunks| {
+                ready.extend(writers.append(chunks)?);
+                Ok(())
+            })?;
+            ready.iter().try_for_each(|(chunk, places)| places.iter().try_for_each(|place| place.write(&chunk.ids)))
+        });
+        encoded.inspect_err(|_| order.abort())
+    };
+    let before = Some(&reading.survey.sources[..]);
+    reading.corpus.each_block(before, reading.n_threads, reading.monitor, Worker::default, work)?;
+    let writers = order.into_consumer();
+    Ok((writers.train.finish()?, writers.val.map(SideWriter::finish).transpose()?))
+}
+
+struct Writers<'f> {
+    train: SideWriter<'f>,
+    val: Option<SideWriter<'f>>,
+}
+
+impl Writers<'_> {
+    /// Takes the chunks of a block; returns them with the places that they are to be written to.
+    fn append(&mut self, chunks: [Chunk; 2]) -> Result<Vec<(Chunk, Vec<Place>)>> {
+        let [train, val] = chunks;
+        let mut ready = vec![(self.train.append(&train)?, train)];
+        if let Some(writer) = &mut self.val {
+            ready.push((writer.append(&val)?, val));
+        }
+        Ok(ready.into_iter().map(|(places, chunk)| (chunk, places)).collect())
+    }
+}
+
+/// What one thread keeps from block to block.
+#[derive(Default)]
+struct Worker<T> {
+    cache: Cache,
+    /// Of training and of validation.
+    ids: [Vec<T>; 2],
+}
+
+struct BlockEncoder<'r> {
+    reading: &'r Reading<'r>,
+    encoder: TextEncoder<'r>,
+    end_of_text: Option<TokenId>,
+}
+
+impl BlockEncoder<'_> {
+    fn encode<T: Id>(&self, worker: &mut Worker<T>, block: &Block) -> Result<[Chunk; 2]> {
+        let Reading { corpus, survey, split, .. } = self.reading;
+        let mut chunks: [Chunk; 2] = Default::default();
+        let Worker { cache, ids } = worker;
+        ids.iter_mut().for_each(Vec::clear);
+        survey.parts(corpus, split, block, |part| {
+            let side = usize::from(part.side == Side::Val);
+            let (ids, chunk) = (&mut ids[side], &mut chunks[side]);
+            let encoded = self.encoder.encode(block.input, part.text, cache, ids);
+            encoded.map_err(|error| block.in_document(part.document, part.offset, error))?;
+            chunk.text_bytes += part.text.len() as u64;
+            if part.ends {
+                ids.extend(self.end_of_text.map(T::from_id));
+                chunk.document_ends.push(ids.len() as u64);
+            }
+            Ok(())
+        })?;
+        for (chunk, ids) in chunks.iter_mut().zip(ids) {
+            chunk.ids = little_endian(ids);
+        }
+        Ok(chunks)
+    }
+}
+
+/// Encodes text as it stands in an input: in files of text, special tokens are themselves.
+pub(super) struct TextEncoder<'c> {
+    pub corpus: &'c Corpus,
+    encoder: Encoder,
+    /// The id of each marker; None for one that only separates documents.
+    markers: Vec<Option<TokenId>>,
+}
+
+impl<'c> TextEncoder<'c> {
+    pub fn new(corpus: &'c Corpus, vocabulary: &Arc<Vocabulary>) -> Self {
+        let specials = vocabulary.special_tokens();
+        let markers = corpus.markers.strings().iter().map(|name| specials.id_of(name)).collect();
+        Self { corpus, encoder: Encoder::new(vocabulary.clone()), markers }
+    }
+
+    /// Appends the ids of `text`, a document of an input or a piece of one. Errors count bytes from its start.
+    pub fn encode<T: Id>(&self, input: usize, text: &[u8], cache: &mut Cache, ids: &mut Vec<T>) -> Result<()> {
+        self.corpus.stretches(input, text, |start, stretch| match stretch {
+            Stretch::Text(text) => {
+                let encoded = self.encoder.encode(text, Special::Text, cache, ids);
+                encoded.map_err(|error| error.moved(start as u64))
+            }
+            Stretch::Special(number) => {
+                ids.extend(self.markers[number].map(T::from_id));
+                Ok(())
+            }
+        })
+    }
+
+    /// How many ids `text` has.
+    pub fn count(&self, input: usize, text: &[u8], cache: &mut Cache) -> Result<u64> {
+        let mut ids: Vec<TokenId> = Vec::new();
+        self.encode(input, text, cache, &mut ids)?;
+        Ok(ids.len() as u64)
+    }
+}
+
+fn little_endian<T: Id>(ids: &[T]) -> Vec<u8> {
+    let size = size_of::<T>();
+    let mut bytes = vec![0; size_of_val(ids)];
+    for (place, id) in bytes.chunks_exact_mut(size).zip(ids) {
+        place.copy_from_slice(&id.to_id().to_le_bytes()[..size]);
+    }
+    bytes
+}

@@ -1,0 +1,189 @@
+//! The vocabulary of a job: learned from the training documents, or given.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Plan, Reading, Times, Tokenizer};
+use crate::corpus::{Block, Side, Stretch};
+use crate::error::{Error, Result};
+use crate::pretokenize::Pattern;
+use crate::train::{Alphabet, Stop, Ties, TrainOptions, train};
+use crate::vocabulary::{FRONT_TOKENS, SpecialIds, UNKNOWN, Vocabulary};
+use crate::words::{WordCounter, Words};
+
+/// Vocabulary sizes by bytes of text, the largest first: from so many bytes on, so many ids.
+///
+/// A merge is worth its embedding row only when it is seen often: each size leaves about 1,500 bytes of text an id.
+pub const AUTO_VOCAB_SIZES: [(u64, usize); 6] =
+    [(50_000_000, 32_000), (20_000_000, 16_000), (10_000_000, 8_000), (5_000_000, 4_000), (1_000_000, 2_000), (0, 512)];
+
+/// How to train.
+#[derive(Clone, Debug)]
+pub struct Bpe {
+    pub pattern: Pattern,
+    pub alphabet: BaseAlphabet,
+    /// Ids in all, special tokens included; None chooses by the size of the text ([`AUTO_VOCAB_SIZES`]).
+    pub vocab_size: Option<usize>,
+    pub ties: Ties,
+    pub min_frequency: u64,
+    pub max_token_bytes: Option<usize>,
+}
+
+/// What the merges begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseAlphabet {
+    Bytes,
+    /// The characters of the training documents; another one is `<unk>`.
+    Chars,
+}
+
+impl Bpe {
+    /// Refuses, before anything is read, a vocabulary that cannot hold its own alphabet.
+    pub(super) fn check(&self, specials: &[String], special_ids: SpecialIds) -> Result<()> {
+        let n_specials = n_special_tokens(self.alphabet, specials, special_ids);
+        let smallest = if self.alphabet == BaseAlphabet::Bytes { 256 } else { 1 } + n_specials;
+        match self.vocab_size {
+            Some(size) if size < smallest => Err(Error::Setting(format!(
+                "--vocab-size {size}: expected at least {smallest} ({} and {n_specials} special tokens)",
+                if self.alphabet == BaseAlphabet::Bytes { "256 bytes" } else { "a character" }
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) struct Learned {
+    pub vocabulary: Arc<Vocabulary>,
+    pub stop: Option<Stop>,
+    pub n_words: u64,
+    pub n_pretokens: u64,
+}
+
+/// Makes the vocabulary of `plan`.
+pub(super) fn vocabulary(plan: &Plan, reading: &Reading, source_bytes: u64, times: &mut Times) -> Result<Learned> {
+    let (specials, special_ids) = (&plan.specials, plan.special_ids);
+    let untrained = |vocabulary| Learned { vocabulary, stop: None, n_words: 0, n_pretokens: 0 };
+    match &plan.tokenizer {
+        Tokenizer::Given(vocabulary) => Ok(untrained(vocabulary.clone())),
+        Tokenizer::Byte => Ok(untrained(Arc::new(Vocabulary::byte(specials, special_ids)?))),
+        Tokenizer::Char => {
+            let begin = Instant::now();
+            reading.monitor.start("counting", source_bytes);
+            let characters = characters(reading)?.into_iter().collect();
+            times.counting = begin.elapsed();
+            Ok(untrained(Arc::new(Vocabulary::chars(characters, specials, special_ids)?)))
+        }
+        Tokenizer::Bpe(bpe) => {
+            let begin = Instant::now();
+            reading.monitor.start("counting", source_bytes);
+            let words = count_words(bpe, reading)?;
+            times.counting = begin.elapsed();
+            let learned = train_on(&words, bpe, specials, special_ids, reading);
+            times.merging = begin.elapsed() - times.counting;
+            learned
+        }
+    }
+}
+
+fn train_on(
+    words: &Words,
+    bpe: &Bpe,
+    specials: &[String],
+    special_ids: SpecialIds,
+    reading: &Reading,
+) -> Result<Learned> {
+    let alphabet = match bpe.alphabet {
+        BaseAlphabet::Bytes => Alphabet::Bytes,
+        BaseAlphabet::Chars => Alphabet::chars_of(words)?,
+    };
+    let n_specials = n_special_tokens(bpe.alphabet, specials, special_ids);
+    let smallest = alphabet.len() + n_specials;
+    let vocab_size = match bpe.vocab_size {
+        Some(size) if size < smallest => {
+            return Err(Error::Setting(format!(
+                "--vocab-size {size}: expected at least {smallest} ({} characters and {n_specials} special tokens)",
+                alphabet.len()
+            )));
+        }
+        Some(size) => size,
+        None => auto_vocab_size(reading.survey.totals.text_bytes).max(smallest),
+    };
+    let options = TrainOptions {
+        vocab_size: vocab_size - n_specials,
+        ties: bpe.ties,
+        min_frequency: bpe.min_frequency,
+        max_token_bytes: bpe.max_token_bytes,
+        threads: reading.n_threads,
+    };
+    let trained = train(words, &alphabet, &options, reading.monitor)?;
+    let vocabulary = Vocabulary::from_merges(&alphabet, &trained.merges, bpe.pattern.clone(), specials, special_ids)?;
+    Ok(Learned {
+        vocabulary: Arc::new(vocabulary),
+        stop: Some(trained.stop),
+        n_words: words.len() as u64,
+        n_pretokens: words.n_pretokens(),
+    })
+}
+
+/// The size that [`AUTO_VOCAB_SIZES`] gives a text.
+fn auto_vocab_size(text_bytes: u64) -> usize {
+    AUTO_VOCAB_SIZES.iter().find(|(from, _)| text_bytes >= *from).map_or(512, |(_, size)| *size)
+}
+
+/// How many ids are no base symbols and no merges.
+fn n_special_tokens(alphabet: BaseAlphabet, specials: &[String], special_ids: SpecialIds) -> usize {
+    let own = match (special_ids, alphabet) {
+        (SpecialIds::Front, _) => &FRONT_TOKENS[..],
+        (SpecialIds::End, BaseAlphabet::Chars) => &[UNKNOWN],
+        (SpecialIds::End, BaseAlphabet::Bytes) => &[],
+    };
+    own.len() + specials.iter().filter(|name| !own.contains(&name.as_str())).count()
+}
+
+fn count_words(bpe: &Bpe, reading: &Reading) -> Result<Words> {
+    let counters = each_training_text(reading, WordCounter::new, |counter, text| {
+        if bpe.alphabet == BaseAlphabet::Chars {
+            utf8(text)?;
+        }
+        counter.add(&bpe.pattern, text)
+    })?;
+    Words::merge(counters, reading.n_threads)
+}
+
+fn characters(reading: &Reading) -> Result<BTreeSet<char>> {
+    let sets = each_training_text(reading, BTreeSet::new, |set, text| {
+        set.extend(utf8(text)?.chars());
+        Ok(())
+    })?;
+    Ok(sets.into_iter().flatten().collect())
+}
+
+fn utf8(text: &[u8]) -> Result<&str> {
+    std::str::from_utf8(text).map_err(|error| {
+        let message = "expected UTF-8, found another byte (the tokenizer bpe over bytes takes any)".to_owned();
+        Error::Text { position: error.valid_up_to() as u64, message }
+    })
+}
+
+/// Reads the text of the training documents, special tokens left out, in stretches that no word reaches over.
+fn each_training_text<S: Send>(
+    reading: &Reading,
+    start: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &[u8]) -> Result<()> + Sync,
+) -> Result<Vec<S>> {
+    let (corpus, before) = (reading.corpus, &reading.survey.sources[..]);
+    let look = |state: &mut S, block: &Block| {
+        reading.survey.parts(corpus, reading.split, block, |part| match part.side {
+            Side::Val => Ok(()),
+            Side::Train => {
+                let texts = corpus.stretches(block.input, part.text, |start, stretch| match stretch {
+                    Stretch::Text(text) => work(state, text).map_err(|error| error.moved(start as u64)),
+                    Stretch::Special(_) => Ok(()),
+                });
+                texts.map_err(|error| block.in_document(part.document, part.offset, error))
+            }
+        })
+    };
+    corpus.each_block(Some(before), reading.n_threads, reading.monitor, start, look).map(|(states, _)| states)
+}

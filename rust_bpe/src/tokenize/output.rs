@@ -1,0 +1,195 @@
+//! The files of a dataset: ids in one or several token files, and where each document begins.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::token::Dtype;
+
+/// Of the `.idx.npy` files: fixed, because how many documents there are is known at the end.
+const NPY_HEADER_BYTES: usize = 128;
+
+/// Where and how to write.
+pub(super) struct Files {
+    pub folder: PathBuf,
+    pub dtype: Dtype,
+    pub shard_tokens: Option<u64>,
+    pub has_val: bool,
+}
+
+/// What one side of the dataset holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SideReport {
+    pub files: Vec<TokenFile>,
+    pub n_tokens: u64,
+    pub n_documents: u64,
+    /// Of the documents; an end of text counts none.
+    pub text_bytes: u64,
+}
+
+/// A token file: raw little-endian ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFile {
+    pub name: String,
+    pub n_tokens: u64,
+    /// In hexadecimal.
+    pub sha256: String,
+}
+
+/// Ids of one side that follow each other.
+#[derive(Default)]
+pub(super) struct Chunk {
+    /// Little-endian.
+    pub ids: Vec<u8>,
+    /// How many of the ids stand before the end of each document that ends here.
+    pub document_ends: Vec<u64>,
+    pub text_bytes: u64,
+}
+
+/// A stretch of a chunk and its place on disk.
+pub(super) struct Place {
+    pub file: Arc<File>,
+    pub path: PathBuf,
+    pub offset: u64,
+    pub range: std::ops::Range<usize>,
+}
+
+/// Takes the chunks of one side in order.
+pub(super) struct SideWriter<'f> {
+    files: &'f Files,
+    name: &'static str,
+    shards: Vec<Shard>,
+    index: BufWriter<File>,
+    n_tokens: u64,
+    n_documents: u64,
+    text_bytes: u64,
+}
+
+struct Shard {
+    name: String,
+    file: Arc<File>,
+    n_tokens: u64,
+    hash: Sha256,
+}
+
+impl Files {
+    /// Writes a small file whole.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.folder.join(name);
+        std::fs::write(&path, content).map_err(|source| Error::Io { path, source })
+    }
+
+    fn create(&self, name: &str) -> Result<File> {
+        let path = self.folder.join(name);
+        File::create(&path).map_err(|source| Error::Io { path, source })
+    }
+
+    fn in_path(&self, name: &str) -> impl FnOnce(std::io::Error) -> Error {
+        let path = self.folder.join(name);
+        move |source| Error::Io { path, source }
+    }
+}
+
+impl<'f> SideWriter<'f> {
+    /// `name` is `train` or `val`.
+    pub fn new(files: &'f Files, name: &'static str) -> Result<Self> {
+        let index_name = format!("{name}.idx.npy");
+        let mut index = BufWriter::with_capacity(1 << 16, files.create(&index_name)?);
+        let first = [[0; NPY_HEADER_BYTES].as_slice(), 0u64.to_le_bytes().as_slice()].concat();
+        index.write_all(&first).map_err(files.in_path(&index_name))?;
+        let mut writer = Self { files, name, shards: Vec::new(), index, n_tokens: 0, n_documents: 0, text_bytes: 0 };
+        writer.add_shard()?;
+        Ok(writer)
+    }
+
+    /// Takes the next chunk: notes its documents and says where its ids belong, which the caller writes there.
+    pub fn append(&mut self, chunk: &Chunk) -> Result<Vec<Place>> {
+        for end in &chunk.document_ends {
+            let written = self.index.write_all(&(self.n_tokens + end).to_le_bytes());
+            written.map_err(self.files.in_path(&format!("{}.idx.npy", self.name)))?;
+        }
+        self.n_documents += chunk.document_ends.len() as u64;
+        self.text_bytes += chunk.text_bytes;
+
+        let size = self.files.dtype.size_bytes();
+        let mut places = Vec::with_capacity(1);
+        let mut start = 0;
+        while start < chunk.ids.len() {
+            let left = (chunk.ids.len() - start) / size;
+            let room = self.files.shard_tokens.map_or(u64::MAX, |most| most - self.last_shard().n_tokens);
+            if room == 0 {
+                self.add_shard()?;
+                continue;
+            }
+            let n_ids = room.min(left as u64);
+            let end = start + n_ids as usize * size;
+            let path = self.files.folder.join(&self.last_shard().name);
+            let shard = self.last_shard();
+            let offset = shard.n_tokens * size as u64;
+            shard.hash.update(&chunk.ids[start..end]);
+            shard.n_tokens += n_ids;
+            places.push(Place { file: shard.file.clone(), path, offset, range: start..end });
+            self.n_tokens += n_ids;
+            start = end;
+        }
+        Ok(places)
+    }
+
+    /// Ends the files.
+    pub fn finish(mut self) -> Result<SideReport> {
+        let index_name = format!("{}.idx.npy", self.name);
+        let header = npy_header(self.n_documents + 1);
+        let written = self.index.flush().and_then(|()| self.index.get_ref().write_all_at(&header, 0));
+        written.map_err(self.files.in_path(&index_name))?;
+        let file = |shard: Shard| TokenFile {
+            name: shard.name,
+            n_tokens: shard.n_tokens,
+            sha256: shard.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        Ok(SideReport {
+            files: self.shards.into_iter().map(file).collect(),
+            n_tokens: self.n_tokens,
+            n_documents: self.n_documents,
+            text_bytes: self.text_bytes,
+        })
+    }
+
+    fn last_shard(&mut self) -> &mut Shard {
+        let last = self.shards.len() - 1; // there is one from the start on
+        &mut self.shards[last]
+    }
+
+    fn add_shard(&mut self) -> Result<()> {
+        let name = match self.files.shard_tokens {
+            None => format!("{}.bin", self.name),
+            Some(_) => format!("{}-{:05}.bin", self.name, self.shards.len()),
+        };
+        let file = Arc::new(self.files.create(&name)?);
+        self.shards.push(Shard { name, file, n_tokens: 0, hash: Sha256::new() });
+        Ok(())
+    }
+}
+
+impl Place {
+    /// Writes the stretch of `ids`, the chunk's.
+    pub fn write(&self, ids: &[u8]) -> Result<()> {
+        let written = self.file.write_all_at(&ids[self.range.clone()], self.offset);
+        written.map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+}
+
+/// numpy's format 1.0 for a one-dimensional array of little-endian uint64.
+fn npy_header(n_items: u64) -> Vec<u8> {
+    let text = format!("{{'descr': '<u8', 'fortran_order': False, 'shape': ({n_items},), }}");
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((NPY_HEADER_BYTES as u16 - 10).to_le_bytes());
+    header.extend(text.bytes());
+    header.resize(NPY_HEADER_BYTES - 1, b' ');
+    header.push(b'\n');
+    header
+}
