@@ -57,6 +57,7 @@ AUTO_SIZES: dict[str, tuple[_Size, ...]] = {
 RECIPE_SETTINGS = {
     "batch_size": "train.batch_size",
     "context": "train.context",
+    "activation_checkpointing": "train.activation_checkpointing",
     "lr": "optimizer.lr",
     "beta1": "optimizer.beta1",
     "beta2": "optimizer.beta2",

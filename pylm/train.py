@@ -59,6 +59,7 @@ class Trainer:
         self.windows = Windows(dataset.train.tokens, config.train.context, config.train.seed)
         self.device = torch.device(config.train.device)
         self.model = build_model(config.model, seed=config.train.seed).to(self.device)
+        self.model.activation_checkpointing = config.train.activation_checkpointing
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.state = self._load()
         self.clock = Clock(config.train, config.schedule, self.state.elapsed_s, started_s)
