@@ -1,6 +1,7 @@
 """The Rust core. Text crosses as bytes, arrays as numpy; long calls release the GIL."""
 
-from typing import Final
+from os import PathLike
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,3 +21,147 @@ def split(pattern: str, text: bytes) -> NDArray[np.uint64]:
 
 def pattern_regex(pattern: str) -> str | None:
     """Return a pattern's regular expression as tokenizer.json holds it; None for `none`. See split."""
+
+@final
+class Tokenizer:
+    """A vocabulary and its encoder, immutable; pylm.tokenizer.Tokenizer is its face.
+
+    Every method raises DataError for what is wrong with a text or a file, ConfigError for a setting that cannot be.
+    """
+
+    @staticmethod
+    def from_json(json: bytes, path: PathLike[str]) -> Tokenizer:
+        """Read the bytes of a tokenizer.json; `path` is for messages."""
+
+    @staticmethod
+    def from_huggingface(path: PathLike[str]) -> Tokenizer:
+        """Read a tokenizer.json."""
+
+    @staticmethod
+    def from_tiktoken(
+        path: PathLike[str], pattern: str | None, special_tokens: list[tuple[str, int]] | None
+    ) -> Tokenizer:
+        """Read a .tiktoken file; None stands for what a published file, known by its sha256, is known to have."""
+
+    @staticmethod
+    def from_gpt2(vocab: PathLike[str], merges: PathLike[str], special_tokens: list[str] | None) -> Tokenizer:
+        """Read GPT-2's two files; None stands for <|endoftext|> where the vocabulary has it."""
+
+    @staticmethod
+    def byte(special_tokens: list[str], special_ids: str) -> Tokenizer:
+        """Return the vocabulary of single bytes."""
+
+    @staticmethod
+    def char(characters: str, special_tokens: list[str], special_ids: str) -> Tokenizer:
+        """Return the vocabulary of these characters, distinct, in this order."""
+
+    def to_json(self) -> bytes:
+        """Return the bytes of tokenizer.json."""
+
+    def to_tiktoken(self) -> bytes:
+        """Return the bytes of a .tiktoken file."""
+
+    def to_gpt2(self) -> tuple[bytes, bytes]:
+        """Return the bytes of vocab.json and of merges.txt."""
+
+    def encode(self, text: bytes, special: str) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """Return the ids of a text in this vocabulary's dtype; `special` is error, allow or text."""
+
+    def encode_batch(
+        self, texts: list[bytes], special: str, threads: int
+    ) -> list[NDArray[np.uint16] | NDArray[np.uint32]]:
+        """Return the ids of each text."""
+
+    def stream(self, special: str) -> Stream:
+        """Begin a text that comes in chunks."""
+
+    def decode(self, ids: NDArray[np.uint32]) -> bytes:
+        """Return the bytes of a contiguous array of ids."""
+
+    def token_bytes(self, id: int) -> bytes | None:
+        """Return a token's bytes; None when no token has this id."""
+
+    def token_lengths(self) -> NDArray[np.uint32]:
+        """Return the bytes of each token by id, 0 for special tokens and ids of no token: shape (vocab_size,)."""
+
+    def id_of(self, token: bytes) -> int | None:
+        """Return the id of an ordinary token."""
+
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """Return the merges by rank."""
+
+    def special_tokens(self) -> list[tuple[str, int]]:
+        """Return the special tokens and their ids."""
+
+    def unreached(self) -> list[int]:
+        """Return the ids of the ordinary tokens that merging never makes."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of to_json()."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The largest id + 1."""
+
+    @property
+    def n_tokens(self) -> int:
+        """How many ids have a token."""
+
+    @property
+    def n_merges(self) -> int:
+        """How many merges there are."""
+
+    @property
+    def dtype(self) -> str:
+        """uint16 or uint32."""
+
+    @property
+    def over_bytes(self) -> bool:
+        """Whether the base symbols are bytes; else they are characters."""
+
+    @property
+    def pattern(self) -> str:
+        """The pattern's name, or a user's regular expression."""
+
+    @property
+    def ignore_merges(self) -> bool:
+        """Whether a pre-token that is a token stays whole even where merges would not make it."""
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """The id of <|endoftext|>, else of </s>."""
+
+    @property
+    def unknown_id(self) -> int | None:
+        """What a character without a token becomes."""
+
+@final
+class Stream:
+    """One text on its way through an encoder."""
+
+    def push(self, chunk: bytes) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """Take the next chunk and return the ids that are certain by now."""
+
+    def finish(self) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """End the text and return its last ids."""
+
+@final
+class Learner:
+    """Counts texts, then learns a vocabulary from them."""
+
+    def __new__(cls, pattern: str, over_bytes: bool, special_tokens: list[str], threads: int) -> Learner:
+        """Begin; the strings of special tokens are not learned from."""
+
+    def add(self, texts: list[bytes]) -> None:
+        """Count documents."""
+
+    def learn(
+        self,
+        vocab_size: int,
+        special_ids: str,
+        ties: str,
+        min_frequency: int,
+        max_token_bytes: int | None,
+    ) -> Tokenizer:
+        """Train, and end."""

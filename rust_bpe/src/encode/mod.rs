@@ -141,7 +141,7 @@ impl Encoder {
             if self.is_plain() { self.plain(text, out) } else { self.pretokens(text, cache, &mut ends, out) }
         });
         cache.ends = ends;
-        outcome.map_err(|error| shifted(error, offset))
+        outcome.map_err(|error| error.moved(offset))
     }
 
     fn plain<T: Id>(&self, text: &[u8], out: &mut Vec<T>) -> Result<()> {
@@ -166,7 +166,7 @@ impl Encoder {
                 } else {
                     out.extend_from_slice(&batch[..n_ids]);
                     n_ids = 0;
-                    self.miss(&text[start..end], key, cache).map_err(|error| shifted(error, start as u64))?;
+                    self.miss(&text[start..end], key, cache).map_err(|error| error.moved(start as u64))?;
                     out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
                 }
                 start = end;
@@ -222,14 +222,5 @@ impl Encoder {
             "the text holds the special token {string:?}: pass special=\"allow\" to take it as such, \"text\" as plain text"
         );
         Error::Text { position, message }
-    }
-}
-
-/// An error of a stretch that begins at byte `offset`, with its position in the whole.
-fn shifted(error: Error, offset: u64) -> Error {
-    match error {
-        Error::Text { position, message } => Error::Text { position: position + offset, message },
-        Error::PreTokenTooLong { position } => Error::PreTokenTooLong { position: position + offset },
-        other => other,
     }
 }

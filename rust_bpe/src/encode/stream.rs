@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Cache, Encoder, Id, shifted};
+use super::{Cache, Encoder, Id};
 use crate::error::{Error, Result};
 use crate::special::Special;
 use crate::token::MAX_PRETOKEN_BYTES;
@@ -85,6 +85,6 @@ impl Stream {
     }
 
     fn encode<T: Id>(&self, text: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
-        self.encoder.encode(text, self.special, cache, out).map_err(|error| shifted(error, self.position))
+        self.encoder.encode(text, self.special, cache, out).map_err(|error| error.moved(self.position))
     }
 }

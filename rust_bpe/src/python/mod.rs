@@ -1,7 +1,9 @@
 //! The Python module `pylm._bpe`: converts, releases the GIL, calls, maps the error. No algorithm lives here.
 
 mod errors;
+mod interrupt;
 mod pretokenize;
+mod tokenizer;
 
 use pyo3::prelude::*;
 
@@ -9,5 +11,6 @@ use pyo3::prelude::*;
 fn _bpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__build_profile__", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     pretokenize::register(module)?;
+    tokenizer::register(module)?;
     module.delattr("__all__") // the stub lists the names
 }

@@ -7,6 +7,7 @@ mod huggingface;
 mod huggingface_parts;
 mod huggingface_write;
 mod json;
+mod learn;
 mod reach;
 mod table;
 mod tiktoken;
@@ -17,6 +18,7 @@ use rustc_hash::FxHashSet;
 use sha2::{Digest, Sha256};
 
 pub use build::{END_OF_TEXT, FRONT_TOKENS, SpecialIds, UNKNOWN};
+pub use learn::{LearnOptions, Learner};
 pub use tiktoken::{KNOWN, Known};
 
 use crate::error::{Error, Result};
@@ -134,6 +136,15 @@ impl Vocabulary {
     pub fn longest_token(&self) -> (TokenId, &[u8]) {
         let longest = self.tokens.iter().reduce(|best, next| if next.1.len() > best.1.len() { next } else { best });
         longest.unwrap_or((0, b""))
+    }
+
+    /// Bytes of each token by id; 0 for special tokens, which stand for no text, and for holes.
+    pub fn token_lengths(&self) -> Vec<u32> {
+        let mut lengths = vec![0; self.vocab_size()];
+        for (id, token) in self.tokens.iter() {
+            lengths[id as usize] = token.len() as u32;
+        }
+        lengths
     }
 
     /// SHA-256 of the bytes of `tokenizer.json`, in hexadecimal: what a dataset and a run know it by.
