@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", required=False)
 @click.option(
-    "--prompt", default="", help="Text to continue; special tokens in it count as such. [default: a new text]"
+    "--prompt", default="", show_default="a new text", help="Text to continue; special tokens count."
 )
 @click.option("--max-tokens", default=256, help="New tokens of each sample, at most.")
 @click.option(
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--stop", multiple=True, help="End before this text; may be given several times.")
 @click.option("--ignore-end-of-text", is_flag=True, help="Go on after the end of a text.")
 @click.option("--samples", default=1, help="How many, all in one batch.")
-@click.option("--seed", type=int, help="The same seed says the same again. [default: a new one, printed]")
+@click.option(
+    "--seed", type=int, show_default="a new one, printed", help="The same seed says the same again."
+)
 @click.option(
     "--top-probabilities",
     metavar="N",
