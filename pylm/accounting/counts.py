@@ -1,0 +1,64 @@
+"""Parameters and floating-point operations, by part.
+
+Operations are those of matrix products alone, two for each multiply-add, as torch's FlopCounterMode counts them:
+every query against every key, although a causal kernel may skip the half that is masked (the convention of PaLM,
+appendix B, and of MFU).
+"""
+
+from collections import defaultdict
+
+from pylm.accounting.shape import (
+    EMBEDDING,
+    HEAD,
+    NORMS,
+    POSITIONS,
+    QKV,
+    SCORES,
+    WEIGHTED_SUM,
+    shape_of,
+)
+from pylm.models.config import ModelConfig
+
+
+def parameters_by_part(config: ModelConfig) -> dict[str, int]:
+    """Return trained numbers by part; a tied head counts under the embedding alone."""
+    shape = shape_of(config)
+    counts: dict[str, int] = defaultdict(int, {EMBEDDING: shape.tables[EMBEDDING]})
+    counts[POSITIONS] = shape.tables[POSITIONS]
+    for matrix in shape.matrices:
+        counts[matrix.part] += matrix.n_parameters
+    if shape.tied:
+        counts[HEAD] = shape.head.n_out * shape.head.bias
+    counts[NORMS] = shape.norms
+    return {part: count for part, count in counts.items() if count or part == HEAD}
+
+
+def n_parameters(config: ModelConfig) -> int:
+    """Return how many numbers are trained."""
+    return sum(parameters_by_part(config).values())
+
+
+def forward_flops_by_part(config: ModelConfig, context: int, batch_size: int = 1) -> dict[str, int]:
+    """Return operations of one forward pass over batch_size x context tokens, by part."""
+    shape = shape_of(config)
+    n_tokens = batch_size * context
+    counts: dict[str, int] = defaultdict(int)
+    for matrix in shape.matrices:
+        counts[matrix.part] += 2 * n_tokens * matrix.n_in * matrix.n_out * matrix.count
+        if matrix.part == QKV:
+            scores = 2 * n_tokens * context * shape.attention_width * shape.n_attentions
+            counts[SCORES] = counts[WEIGHTED_SUM] = scores
+    return dict(counts)
+
+
+def forward_flops(config: ModelConfig, context: int, batch_size: int = 1) -> int:
+    """Return operations of one forward pass over batch_size x context tokens."""
+    return sum(forward_flops_by_part(config, context, batch_size).values())
+
+
+def training_flops(config: ModelConfig, context: int, batch_size: int = 1) -> int:
+    """Return operations of a forward and a backward pass, which takes two products for each of the forward's.
+
+    Recomputed activations are not counted: they are work, but not progress.
+    """
+    return 3 * forward_flops(config, context, batch_size)

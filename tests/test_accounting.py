@@ -1,0 +1,149 @@
+"""Accounting: counts equal the models', operations equal torch's counter, kept activations equal autograd's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pylm.accounting.counts import (
+    forward_flops,
+    forward_flops_by_part,
+    n_parameters,
+    parameters_by_part,
+    training_flops,
+)
+from pylm.accounting.course import GIB, course_activation_bytes, course_state_bytes
+from pylm.accounting.memory import Load, activation_bytes, cache_bytes
+from pylm.models.build import build_model
+from pylm.models.config import ModelConfig
+from pylm.models.presets import PRESETS
+
+SMALL = {"vocab_size": 50, "n_layers": 3, "width": 32, "n_heads": 4, "mlp_hidden": 48, "max_context": 40}
+SWITCHES: list[dict[str, object]] = [
+    {},
+    {
+        "tied": False,
+        "head_bias": True,
+        "bias": True,
+        "positions": "learned",
+        "norm_kind": "layer",
+        "mlp": "gelu",
+    },
+    {"norm": "post", "positions": "sinusoid", "mlp": "relu2", "bias": True, "qkv_bias": False},
+    {"norm": "none", "positions": "none", "mlp": "relu", "tied": False},
+    {"n_kv_heads": 2, "qk_norm": True, "mlp": "silu"},
+    {"qk_norm": True, "positions": "none", "norm_kind": "layer", "mlp": "gelu_tanh"},
+]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_and_operations_of_every_preset_equal_the_models(name: str) -> None:
+    preset = PRESETS[name]
+    assert n_parameters(preset.model) == preset.n_parameters
+    context = min(preset.model.max_context, 256)
+    assert forward_flops(preset.model, context) == counted_flops(preset.model, context)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_parameters_and_operations_of_every_switch_equal_the_models(switches: dict[str, object]) -> None:
+    config = ModelConfig(**(SMALL | switches))  # type: ignore[arg-type]
+    model = build_model(config, device="meta")
+    assert n_parameters(config) == model.n_parameters()
+    by_part = {
+        "embedding": sum(p.numel() for p in model.embedding.parameters()),
+        "head": 0 if model.head is None else sum(p.numel() for p in model.head.parameters()),
+        "mlp": sum(p.numel() for name, p in model.named_parameters() if ".mlp." in name),
+    }
+    assert {part: parameters_by_part(config)[part] for part in by_part} == by_part
+    assert forward_flops(config, 24, batch_size=2) == counted_flops(config, 24, batch_size=2)
+    assert training_flops(config, 24) == counted_flops(config, 24, backward=True)
+
+
+def counted_flops(config: ModelConfig, context: int, batch_size: int = 1, backward: bool = False) -> int:
+    model = build_model(config, device="meta")
+    tokens_BT = torch.zeros(batch_size, context, dtype=torch.long, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        logits_BTV = model(tokens_BT)
+        if backward:
+            logits_BTV.sum().backward()
+    return int(counter.get_total_flops())
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "width", "n_heads", "parameters", "flops"),
+    [
+        (12, 768, 12, 190_460_160, 349_630_365_696),
+        (24, 1024, 16, 505_629_696, 1_033_109_504_000),
+        (36, 1280, 20, 1_072_469_760, 2_257_754_521_600),
+        (48, 1600, 25, 2_127_057_600, 4_513_336_524_800),
+    ],
+)
+def test_the_tables_of_s4_come_out(
+    n_layers: int, width: int, n_heads: int, parameters: int, flops: int
+) -> None:
+    config = course_model(n_layers, width, n_heads)
+    assert n_parameters(config) == parameters
+    assert forward_flops(config, 1024) == flops
+    by_part = forward_flops_by_part(config, 1024)
+    assert sum(by_part.values()) == flops
+    assert by_part["mlp"] == 2 * 1024 * 3 * width * 4 * width * n_layers
+    assert by_part["scores"] == by_part["weighted sum"] == 2 * 1024**2 * width * n_layers
+
+
+def test_s4_at_long_context_and_its_training_run() -> None:
+    config = course_model(48, 1600, 25)
+    assert forward_flops(config, 16_384) == 149_522_795_724_800
+    step = training_flops(config, 1024, batch_size=1024)
+    assert step == pytest.approx(1.3865e16, rel=1e-4)
+    assert 400_000 * step / 9.75e12 / 86_400 == pytest.approx(6_583.6, abs=0.05)
+
+
+def test_s4_activations_and_states() -> None:
+    sample = course_activation_bytes(48, 1600, 25, 50_257, 1024)
+    with_gate = course_activation_bytes(48, 1600, 25, 50_257, 1024, swiglu=True)
+    states = course_state_bytes(n_parameters(course_model(48, 1600, 25)))
+    assert sample / GIB == pytest.approx(14.452, abs=5e-4)
+    assert with_gate / GIB == pytest.approx(16.796, abs=5e-4)
+    assert states / GIB == pytest.approx(31.696, abs=5e-4)
+    assert ((80 * GIB - states) // sample, (80 * GIB - states) // with_gate) == (3, 2)
+
+
+def course_model(n_layers: int, width: int, n_heads: int) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=50_257, max_context=16_384, n_layers=n_layers, width=width, n_heads=n_heads, tied=False
+    )
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_activations_are_those_that_autograd_keeps(switches: dict[str, object], dropout: float) -> None:
+    config = ModelConfig(**(SMALL | switches | {"dropout": dropout}))  # type: ignore[arg-type]
+    kept = kept_bytes(config, 2, 24)
+    assert activation_bytes(config, Load(micro_batch=2, context=24)) == pytest.approx(kept, rel=0.002)
+
+
+def kept_bytes(config: ModelConfig, batch_size: int, context: int) -> int:
+    """Bytes of the distinct storages that a forward pass saves, parameters and tables left out."""
+    model = build_model(config)
+    model.train()
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(torch.zeros(batch_size, context, dtype=torch.long))
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    return sum(tensor.untyped_storage().nbytes() for pointer, tensor in kept.items() if pointer not in own)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_cache_bytes_are_those_of_the_cache(switches: dict[str, object]) -> None:
+    config = ModelConfig(**(SMALL | switches))  # type: ignore[arg-type]
+    cache = build_model(config).eval().new_cache(2, 40)
+    with torch.no_grad():
+        build_model(config).eval().features(torch.zeros(2, 40, dtype=torch.long), cache)
+    assert cache_bytes(config, 2, 40) == cache.size_bytes()
