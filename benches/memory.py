@@ -27,6 +27,22 @@ ROWS: list[tuple[str, dict[str, object], dict[str, object]]] = [
         {"micro_batch": 16, "context": 256},
     ),
     ("everything", {"n_layers": 12}, {"micro_batch": 4, "context": 512}),
+    ("recomputed", {"n_layers": 12}, {"micro_batch": 4, "context": 512, "activation_checkpointing": True}),
+    ("muon", {"n_layers": 12, "qk_norm": True}, {"micro_batch": 1, "context": 512, "optimizer": "muon"}),
+    (
+        "stacks",
+        {
+            "family": "stacks",
+            "n_layers": 8,
+            "n_stacks": 2,
+            "width": 512,
+            "n_heads": 4,
+            "vocab_size": 8000,
+            "mlp": "relu",
+        }
+        | {"norm_kind": "layer", "positions": "sinusoid", "bias": True, "tied": False},
+        {"micro_batch": 4, "context": 512},
+    ),
     (
         "dropout",
         {"n_layers": 6, "width": 384, "n_heads": 6, "vocab_size": 1000, "dropout": 0.1},
@@ -63,19 +79,21 @@ def run_steps(config: ModelConfig, load: Load) -> int:
     from pylm.config import OptimizerConfig
     from pylm.loss import summed_cross_entropy
     from pylm.models.build import build_model
-    from pylm.optim import build_optimizer
+    from pylm.optim import build_optimizers
 
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     model = build_model(config)
-    optimizer = build_optimizer(model, OptimizerConfig())
+    model.activation_checkpointing = load.activation_checkpointing
+    optimizers = build_optimizers(model, OptimizerConfig(name=load.optimizer))
     for _ in range(3):
         for _ in range(2 if load.accumulates else 1):
             ids = torch.randint(config.vocab_size, (load.micro_batch, load.context + 1))
             summed_cross_entropy(model, ids[:, :-1], ids[:, 1:]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
     return _status("VmHWM") - before
 
 

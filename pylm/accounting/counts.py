@@ -10,11 +10,14 @@ from collections import defaultdict
 from pylm.accounting.shape import (
     EMBEDDING,
     HEAD,
+    MIXING,
     NORMS,
+    OUTPUT,
     POSITIONS,
     QKV,
     SCORES,
     WEIGHTED_SUM,
+    Shape,
     shape_of,
 )
 from pylm.models.config import ModelConfig
@@ -48,7 +51,23 @@ def forward_flops_by_part(config: ModelConfig, context: int, batch_size: int = 1
         if matrix.part == QKV:
             scores = 2 * n_tokens * context * shape.attention_width * shape.n_attentions
             counts[SCORES] = counts[WEIGHTED_SUM] = scores
+    if config.family == "stacks":
+        _join_output_and_mixing(config, shape, n_tokens, counts)
     return dict(counts)
+
+
+def _join_output_and_mixing(config: ModelConfig, shape: Shape, n_tokens: int, counts: dict[str, int]) -> None:
+    """Where tokens are more than a layer's features, the stacks multiply the two matrices first: put that down."""
+    for mixing in shape.matrices:
+        if mixing.part != MIXING or n_tokens <= mixing.n_out:
+            continue
+        of_width = (
+            2 * config.width * mixing.count
+        )  # x operations of a product with all layers' width, for each row
+        counts[OUTPUT] += of_width * (
+            config.width * mixing.n_out - n_tokens * config.width + n_tokens * mixing.n_out
+        )
+        counts[MIXING] += of_width * mixing.n_out * mixing.bias  # the outputs' bias goes through the mixing
 
 
 def forward_flops(config: ModelConfig, context: int, batch_size: int = 1) -> int:

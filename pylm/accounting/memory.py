@@ -4,6 +4,7 @@ Counted are the tensors that a training step on one device holds in float32. The
 fused attention recomputes them, except on a CPU with dropout, where it has no fused kernel.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from pylm.accounting.counts import n_parameters
@@ -12,7 +13,7 @@ from pylm.models.config import ModelConfig
 
 FLOAT = 4  # bytes of a float32
 ID = 8  # bytes of a token id in a batch
-OPTIMIZER_NUMBERS = {"adamw": 2, "sgd": 0}  # kept for each parameter
+LOSS_BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
 
 # Of a CPU process, measured by benches/memory.py: modules and code that training loads, and what the C library's
 # allocator cannot reuse or give back of the freed tensors below its 32 MiB threshold.
@@ -28,7 +29,7 @@ class Memory:
     gradients: int
     optimizer: int
     activations: int  # kept from the forward pass for the backward pass
-    logits: int  # the logits, and what the loss makes of them
+    loss: int  # a block of logits, and the gradients that the loss head makes of it
     overhead: int  # of the process and its allocator
     total: int
 
@@ -49,37 +50,44 @@ def training_memory(config: ModelConfig, load: Load) -> Memory:
     """Return the memory of a training step after the first, when the optimizer's numbers are there."""
     n = n_parameters(config)
     weights = gradients = FLOAT * n
-    optimizer = FLOAT * n * OPTIMIZER_NUMBERS[load.optimizer]
+    optimizer = optimizer_bytes(config, load.optimizer)
     activations = activation_bytes(config, load)
-    logits = logits_bytes(config, load)
+    loss = loss_bytes(config, load)
     overhead = (
         CPU_PROCESS_BYTES + int(CPU_FRAGMENTS * (activations + gradients)) if load.device == "cpu" else 0
     )
     # The activations fall as the gradients rise, so that the peak is at an end: at the loss, or at the last gradient.
-    at_loss = activations + logits + (gradients if load.accumulates else 0)
+    at_loss = activations + loss + (gradients if load.accumulates else 0)
     at_end = gradients + _last_gradients(config, load)
-    total = weights + optimizer + max(at_loss, at_end) + overhead
-    return Memory(weights, gradients, optimizer, activations, logits, overhead, total)
+    at_step = gradients + _step_bytes(config, load)
+    total = weights + optimizer + max(at_loss, at_end, at_step) + overhead
+    return Memory(weights, gradients, optimizer, activations, loss, overhead, total)
 
 
 def activation_bytes(config: ModelConfig, load: Load) -> int:
-    """Return the bytes that autograd keeps between the token ids and the logits."""
-    n_tokens = load.micro_batch * load.context
-    ends = ID + FLOAT * config.width  # token ids; the head's input
+    """Return the bytes that autograd keeps between the token ids and the loss."""
+    blocks = _BLOCKS[config.family](config, load)
+    wide = shape_of(config).head.n_in
+    ends = ID + FLOAT * wide  # token ids; the head's input
     if config.norm != "none":
+        ends += FLOAT * (wide + _norm_numbers(config))
+    if config.family == "stacks" and config.norm != "none":
         ends += FLOAT * (config.width + _norm_numbers(config))
     if config.dropout:
         ends += _dropout_bytes(config.width, load)
-    block = _FAMILIES[config.family](config, load)
-    if load.activation_checkpointing:
-        kept = FLOAT * config.width  # each block's input; one block at a time is there in full
-        return n_tokens * (ends + config.n_layers * kept + block)
-    return n_tokens * (ends + config.n_layers * block)
+    kept = sum(blocks)
+    if load.activation_checkpointing:  # each block's input; one block at a time is there in full
+        kept = FLOAT * config.width * len(blocks) + max(blocks)
+    return load.micro_batch * load.context * (ends + kept) + _joined_bytes(config, load)
 
 
-def logits_bytes(config: ModelConfig, load: Load) -> int:
-    """Return the bytes of the logits' log-softmax, its gradient and the logits' gradient, all there at once."""
-    return 3 * FLOAT * load.micro_batch * load.context * config.vocab_size
+def loss_bytes(config: ModelConfig, load: Load) -> int:
+    """Return the bytes of the loss head: the features' gradient, the matrix's twice, some blocks of logits."""
+    wide = shape_of(config).head.n_in
+    n_rows = load.micro_batch * load.context
+    row = FLOAT * config.vocab_size
+    block = row * min(n_rows, max(16, LOSS_BLOCK_BYTES[load.device] // row))
+    return FLOAT * wide * (n_rows + 2 * config.vocab_size) + 2 * block
 
 
 def cache_bytes(config: ModelConfig, batch_size: int, n_tokens: int) -> int:
@@ -89,21 +97,74 @@ def cache_bytes(config: ModelConfig, batch_size: int, n_tokens: int) -> int:
     return 2 * FLOAT * batch_size * n_tokens * kv_width * shape.n_attentions
 
 
-def checkpoint_bytes(config: ModelConfig, optimizer: str = "adamw") -> int:
+def optimizer_bytes(config: ModelConfig, optimizer: str) -> int:
+    """Return the bytes that an optimizer keeps: AdamW two numbers a parameter, Muon one for a block's matrix."""
+    twice = 2 * FLOAT * n_parameters(config)
+    return twice - FLOAT * _n_in_matrices(config) if optimizer == "muon" else twice
+
+
+def checkpoint_bytes(config: ModelConfig, optimizer: str) -> int:
     """Return the bytes of a checkpoint's tensors: the weights, and what the optimizer keeps."""
-    return FLOAT * n_parameters(config) * (1 + OPTIMIZER_NUMBERS[optimizer])
+    return FLOAT * n_parameters(config) + optimizer_bytes(config, optimizer)
 
 
-def _residual_block(config: ModelConfig, load: Load) -> int:
-    """Bytes a token that one block of attention and an MLP keeps."""
+def _n_in_matrices(config: ModelConfig) -> int:
+    """How many numbers stand in the matrices of the blocks, which are Muon's."""
+    return sum(matrix.n_in * matrix.n_out * matrix.count for matrix in shape_of(config).matrices[:-1])
+
+
+def _step_bytes(config: ModelConfig, load: Load) -> int:
+    """Bytes that the optimizer's step needs for itself.
+
+    Muon's updates are beside the gradients; while the matrices of one shape are made orthogonal they are there as a
+    stack, and three more times in the product that adds to it.
+    """
+    if load.optimizer != "muon":
+        return 0
+    of_shape: dict[tuple[int, int], int] = defaultdict(int)
+    for matrix in shape_of(config).matrices[:-1]:
+        rows = matrix.n_out // matrix.n_parts
+        of_shape[rows, matrix.n_in] += rows * matrix.n_in * matrix.n_parts * matrix.count
+    return FLOAT * (_n_in_matrices(config) + 4 * max(of_shape.values()))
+
+
+def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:
+    """Bytes a token that each block of attention and an MLP keeps."""
     width = config.width
     numbers = (
         2 * width if config.norm == "none" else 4 * width
     )  # inputs of norms and of the layers after them
     if config.norm != "none":
         numbers += 2 * _norm_numbers(config)
-    numbers += _attention_numbers(config, load) + _mlp_numbers(config)
-    return FLOAT * numbers + (2 * _dropout_bytes(width, load) if config.dropout else 0)
+    numbers += _attention_numbers(config, load, 1) + _ACTIVATION_NUMBERS[config.mlp] * config.hidden
+    dropped = 2 * _dropout_bytes(width, load) if config.dropout else 0
+    return [FLOAT * numbers + dropped] * config.n_layers
+
+
+def _stacks(config: ModelConfig, load: Load) -> list[int]:
+    """The same for each stack: input, attentions, narrow layers side by side, wide MLP."""
+    blocks = []
+    activation = _ACTIVATION_NUMBERS[config.mlp]
+    for stack in range(config.n_stacks):
+        last = stack == config.n_stacks - 1
+        wide = config.width * (config.expansion if last else 1)
+        numbers = config.width + _attention_numbers(config, load, config.n_layers)
+        numbers += 4 * wide + 2 * config.n_layers + activation * 4 * wide  # reduced, normalised twice, output
+        numbers += activation * (16 if last else 4) * config.width
+        dropped = 2 * _dropout_bytes(wide, load) if config.dropout else 0
+        blocks.append(FLOAT * numbers + dropped)
+    return blocks
+
+
+def _joined_bytes(config: ModelConfig, load: Load) -> int:
+    """Bytes of each stack's product of two matrices, which it takes for more tokens than a narrow layer's features."""
+    if config.family != "stacks":
+        return 0
+    wides = [config.width] * (config.n_stacks - 1) + [config.width * config.expansion]
+    joined = [
+        config.width * wide for wide in wides if load.micro_batch * load.context > wide // config.n_layers
+    ]
+    return FLOAT * (max(joined, default=0) if load.activation_checkpointing else sum(joined))
 
 
 def _norm_numbers(config: ModelConfig) -> int:
@@ -116,27 +177,24 @@ def _dropout_bytes(width: int, load: Load) -> int:
     return FLOAT * width if load.device == "cpu" else width
 
 
-def _attention_numbers(config: ModelConfig, load: Load) -> int:
+def _attention_numbers(config: ModelConfig, load: Load, n_copies: int) -> int:
     """Numbers a token: queries, keys and values as the kernel sees them, its output, and a sum for each head."""
-    width, kv_width = config.width, config.kv_heads * config.head_size
+    n_heads, kv_heads = n_copies * config.n_heads, n_copies * config.kv_heads
+    width, kv_width = n_heads * config.head_size, kv_heads * config.head_size
     normed = config.qk_norm and config.norm != "none"
-    statistics = _norm_numbers(config) * (config.n_heads + config.kv_heads) if normed else 0
+    statistics = _norm_numbers(config) * (n_heads + kv_heads) if normed else 0
     product = width + 2 * kv_width  # of the fused layer: all of it stays while a part is needed
     if config.dropout and load.device == "cpu":
         # No fused kernel: copies of q, k and v, and for each query and head the weights, the noise and their product.
-        return 4 * width + 3 * config.n_heads * load.context + (product + statistics if normed else 0)
+        return 4 * width + 3 * n_heads * load.context + (product + statistics if normed else 0)
     turned = width + kv_width if config.positions == "rope" or normed else 0
-    return width + config.n_heads + product + turned + statistics
+    return width + n_heads + product + turned + statistics
 
 
-def _mlp_numbers(config: ModelConfig) -> int:
-    """Numbers a token: what goes into the activation, where its gradient needs that, and what goes out of it."""
-    return {"swiglu": 4, "silu": 2, "gelu": 2, "gelu_tanh": 2, "relu": 1, "relu2": 2}[
-        config.mlp
-    ] * config.hidden
+# For each hidden feature: what goes into the activation, where its gradient needs that, and what comes out of it.
+_ACTIVATION_NUMBERS = {"swiglu": 4, "silu": 2, "gelu": 2, "gelu_tanh": 2, "relu": 1, "relu2": 2}
 
-
-_FAMILIES = {"transformer": _residual_block}
+_BLOCKS = {"transformer": _residual_blocks, "tiny": _residual_blocks, "stacks": _stacks}
 
 
 def _last_gradients(config: ModelConfig, load: Load) -> int:

@@ -8,13 +8,17 @@ from pylm.models.config import ModelConfig
 
 @dataclass(frozen=True)
 class Matrix:
-    """`count` linear layers of n_in features to n_out, all of which see every token."""
+    """`count` linear layers of n_in features to n_out, all of which see every token.
+
+    `n_parts` of equal size stand one above another in each: queries, keys and values, or gate and value.
+    """
 
     part: str
     n_in: int
     n_out: int
     bias: bool = False
     count: int = 1
+    n_parts: int = 1
 
     @property
     def n_parameters(self) -> int:
@@ -117,7 +121,7 @@ _FAMILIES: dict[str, Callable[[ModelConfig], Shape]] = {
 def _attention_matrices(config: ModelConfig, count: int) -> tuple[Matrix, Matrix]:
     qkv_out = config.width + 2 * config.kv_heads * config.head_size
     return (
-        Matrix(QKV, config.width, qkv_out, config.bias and config.qkv_bias, count),
+        Matrix(QKV, config.width, qkv_out, config.bias and config.qkv_bias, count, n_parts=3),
         Matrix(OUTPUT, config.width, config.width, config.bias, count),
     )
 
@@ -125,7 +129,7 @@ def _attention_matrices(config: ModelConfig, count: int) -> tuple[Matrix, Matrix
 def _mlp(config: ModelConfig, n_in: int, hidden: int, n_out: int, count: int) -> tuple[Matrix, Matrix]:
     gates = 2 if config.mlp == "swiglu" else 1
     return (
-        Matrix(MLP, n_in, gates * hidden, config.bias, count),
+        Matrix(MLP, n_in, gates * hidden, config.bias, count, n_parts=gates),
         Matrix(MLP, hidden, n_out, config.bias, count),
     )
 
