@@ -8,6 +8,7 @@
 //! How: [`text`] keeps the words in one flat array in which neighbours are found by position, [`pairs`] the pairs that
 //! may still be merged with the places where they stand, [`queue`] says which one is next, and [`merge`] is the loop.
 
+mod candidates;
 mod merge;
 mod neighbours;
 mod pairs;
@@ -15,8 +16,11 @@ mod queue;
 mod tally;
 mod text;
 mod tokens;
+mod weights;
 
 use std::collections::BTreeSet;
+
+use text::Symbol;
 
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -144,10 +148,23 @@ impl Encodings {
 /// the alphabet cannot spell, and for more than 4 GiB of distinct words; [`Error::Cancelled`].
 pub fn train(words: &Words, alphabet: &Alphabet, options: &TrainOptions, monitor: &Monitor) -> Result<Trained> {
     let n_merges = n_merges(alphabet, options)?;
-    let text = text::Text::new(words, alphabet)?;
-    let tokens = tokens::Tokens::new(alphabet, options.ties);
+    if alphabet.len() + n_merges <= <u16 as Symbol>::MAX_TOKENS {
+        train_as::<u16>(words, alphabet, n_merges, options, monitor)
+    } else {
+        train_as::<u32>(words, alphabet, n_merges, options, monitor)
+    }
+}
+
+fn train_as<S: Symbol>(
+    words: &Words,
+    alphabet: &Alphabet,
+    n_merges: usize,
+    options: &TrainOptions,
+    monitor: &Monitor,
+) -> Result<Trained> {
+    let text = text::Text::<S>::new(words, alphabet)?;
     monitor.start("merging", n_merges as u64);
-    let mut trainer = merge::Trainer::new(text, tokens, n_merges, options);
+    let mut trainer = merge::Trainer::new(text, tokens::Tokens::new(alphabet, options.ties), n_merges, options);
     let stop = trainer.run(n_merges, monitor)?;
     Ok(trainer.finish(stop))
 }

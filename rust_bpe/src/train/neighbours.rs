@@ -2,79 +2,90 @@
 //! merges, and the places in order.
 
 use super::pairs::Pairs;
-use super::text::{EDGE, Place};
+use super::text::{Place, Symbol};
 
-/// Without a branch per place: the edge of a word counts as a neighbour too, and whoever reads skips it.
+/// Without a branch per place: the edge of a word counts as a neighbour too, and whoever reads passes over it.
 pub struct Neighbours {
-    /// By token + 1, so that [`EDGE`], the largest number, is the first.
+    /// By [`Symbol::number`].
     sums: Vec<Sum>,
-    /// The tokens met, in order, with room for one more.
-    tokens: Vec<u32>,
-    n_tokens: usize,
+    /// The numbers met, in order; behind them room for one more.
+    numbers: Vec<u32>,
+    n_numbers: usize,
     places: Vec<(u32, Place)>,
 }
 
-#[derive(Clone, Copy)]
-struct Sum {
-    count: u64,
-    n_places: u32,
-    /// The number of the new pair with this neighbour, when it is kept.
-    index: u32,
+/// What was met of one token.
+#[derive(Clone, Copy, Default)]
+pub struct Sum {
+    /// How often, weighted.
+    pub count: u64,
+    /// At how many places.
+    pub n_places: u32,
+    /// Whether the new pair with this neighbour is kept; then its next place goes to `cursor`.
+    is_kept: bool,
+    cursor: usize,
 }
 
-const NOT_KEPT: u32 = u32::MAX;
-const ZERO: Sum = Sum { count: 0, n_places: 0, index: NOT_KEPT };
+impl Sum {
+    /// Says where the places go.
+    pub fn keep(&mut self, start: usize) {
+        (self.is_kept, self.cursor) = (true, start);
+    }
+}
 
 impl Neighbours {
     pub fn new(n_tokens: usize) -> Self {
-        let n_sums = n_tokens + 1;
-        Neighbours { sums: vec![ZERO; n_sums], tokens: vec![EDGE; n_sums + 1], n_tokens: 0, places: Vec::new() }
+        let sums = vec![Sum::default(); n_tokens + 1];
+        Neighbours { sums, numbers: vec![0; n_tokens + 2], n_numbers: 0, places: Vec::new() }
     }
 
     pub fn add_token(&mut self) {
-        self.sums.push(ZERO);
-        self.tokens.push(EDGE);
+        self.sums.push(Sum::default());
+        self.numbers.push(0);
     }
 
-    #[inline]
-    pub fn add(&mut self, token: u32, weight: u64, place: Place) {
-        let sum = &mut self.sums[token.wrapping_add(1) as usize];
-        self.tokens[self.n_tokens] = token;
-        self.n_tokens += usize::from(sum.n_places == 0);
+    #[inline(always)]
+    pub fn add<S: Symbol>(&mut self, symbol: S, weight: u64, place: Place) {
+        let number = symbol.number();
+        let sum = &mut self.sums[number as usize];
+        self.numbers[self.n_numbers] = number;
+        self.n_numbers += usize::from(sum.n_places == 0);
         sum.count += weight;
         sum.n_places += 1;
-        self.places.push((token, place));
+        self.places.push((number, place));
     }
 
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens[..self.n_tokens]
+    pub fn n_places(&self) -> usize {
+        self.places.len()
     }
 
+    /// How often a token was met, weighted.
     pub fn count(&self, token: u32) -> u64 {
-        self.sums[token.wrapping_add(1) as usize].count
+        self.sums[token as usize + 1].count
     }
 
-    pub fn n_places(&self, token: u32) -> usize {
-        self.sums[token.wrapping_add(1) as usize].n_places as usize
-    }
-
-    /// Says which new pair gets the places at this neighbour.
-    pub fn keep(&mut self, token: u32, index: u32) {
-        self.sums[token.wrapping_add(1) as usize].index = index;
+    /// Calls `visit(token, sum)` for every token met.
+    pub fn for_each(&mut self, mut visit: impl FnMut(u32, &mut Sum)) {
+        for &number in &self.numbers[..self.n_numbers] {
+            if number != 0 {
+                visit(number - 1, &mut self.sums[number as usize]);
+            }
+        }
     }
 
     /// Hands the places to the pairs that are kept, and is clean again.
     pub fn finish(&mut self, pairs: &mut Pairs) {
-        for &(token, place) in &self.places {
-            let index = self.sums[token.wrapping_add(1) as usize].index;
-            if index != NOT_KEPT {
-                pairs.get_mut(index).places.push(place);
+        for &(number, place) in &self.places {
+            let sum = &mut self.sums[number as usize];
+            if sum.is_kept {
+                pairs.set_place(sum.cursor, place);
+                sum.cursor += 1;
             }
         }
-        for &token in &self.tokens[..self.n_tokens] {
-            self.sums[token.wrapping_add(1) as usize] = ZERO;
+        for &number in &self.numbers[..self.n_numbers] {
+            self.sums[number as usize] = Sum::default();
         }
-        self.n_tokens = 0;
+        self.n_numbers = 0;
         self.places.clear();
     }
 }

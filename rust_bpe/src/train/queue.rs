@@ -18,13 +18,11 @@ pub struct Item {
     pub count: u64,
     tie_key: u64,
     pub pair: Pair,
-    /// Its number in [`super::pairs::Pairs`].
-    pub index: u32,
 }
 
 impl Item {
-    pub fn new(tokens: &Tokens, pair: Pair, index: u32, count: u64) -> Self {
-        Item { count, tie_key: tokens.tie_key(pair), pair, index }
+    pub fn new(tokens: &Tokens, pair: Pair, count: u64) -> Self {
+        Item { count, tie_key: tokens.tie_key(pair), pair }
     }
 
     fn is_before(&self, other: &Item, tokens: &Tokens) -> bool {

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::pairs::Pair;
-use super::text::Text;
+use super::text::{Symbol, Text};
 use super::tokens::Tokens;
 
 pub struct Tally {
@@ -16,8 +16,8 @@ pub struct Slot {
     pub pair: Pair,
     pub count: u64,
     pub n_places: u32,
-    /// Free for whoever reads the tally.
-    pub index: u32,
+    /// Where the next place of the pair goes, when it is kept.
+    pub cursor: Option<usize>,
 }
 
 /// Where a pair's slot is.
@@ -29,21 +29,21 @@ enum Numbering {
     Map(FxHashMap<Pair, u32>),
 }
 
-/// Up to so many tokens every pair gets its slot: of bytes, that is 1.5 MB, which the second cache level holds in part.
+/// Up to so many tokens every pair gets its slot: of bytes, that is 2.5 MB, of which text uses a part.
 const MAX_GRID_TOKENS: usize = 512;
 
 impl Tally {
-    pub fn of(text: &Text, tokens: &Tokens) -> Tally {
+    pub fn of<S: Symbol>(text: &Text<S>, tokens: &Tokens) -> Tally {
         let n_tokens = tokens.len();
         let mut tally = if n_tokens <= MAX_GRID_TOKENS {
             Tally { slots: vec![Slot::default(); n_tokens * n_tokens], numbering: Numbering::Grid { n_tokens } }
         } else {
             Tally { slots: Vec::new(), numbering: Numbering::Map(FxHashMap::default()) }
         };
-        text.for_each_pair(tokens, |left, right, place| {
-            let slot = tally.slot((left, right));
-            slot.pair = (left, right);
-            slot.count += text.weight(place);
+        text.for_each_pair(tokens, |pair, _, weight| {
+            let slot = tally.slot(pair);
+            slot.pair = pair;
+            slot.count += weight;
             slot.n_places += 1;
         });
         tally

@@ -1,4 +1,4 @@
-//! All words in one flat array of symbols, in which a merge costs a few stores and neighbours are found by position.
+//! All words in one flat array of symbols, in which a merge costs two stores and neighbours are found by position.
 //!
 //! A token writes its number at its first and at its last place; what stands between is never read. So the left
 //! neighbour's number stands just before a token, and the token's length leads to the right neighbour's: no linked
@@ -10,41 +10,78 @@
 
 use rustc_hash::FxHashMap;
 
+use super::pairs::Pair;
 use super::tokens::{self, Tokens};
+use super::weights::Weights;
 use super::{Alphabet, Encodings};
 use crate::error::{Error, Result};
 use crate::words::Words;
 
-/// Stands before, between and behind words; never a token.
-pub const EDGE: u32 = u32::MAX;
+/// A token as the array stores it, as its number plus 1: in 16 bits where they suffice, for half the memory that a
+/// merge walks over.
+pub trait Symbol: Copy + Eq {
+    /// Stands before, between and behind words: no token.
+    const EDGE: Self;
 
-/// The words in their order, each between two [`EDGE`]s.
-pub struct Text<'w> {
-    pub symbols: Vec<u32>,
+    /// The most tokens that can be told apart.
+    const MAX_TOKENS: usize;
+
+    fn of(token: u32) -> Self;
+
+    /// The token's number plus 1; 0 for [`Symbol::EDGE`].
+    fn number(self) -> u32;
+
+    /// The token, which this is, not an edge.
+    fn token(self) -> u32 {
+        self.number() - 1
+    }
+}
+
+impl Symbol for u16 {
+    const EDGE: u16 = 0;
+    const MAX_TOKENS: usize = u16::MAX as usize;
+
+    #[inline(always)]
+    fn of(token: u32) -> u16 {
+        token as u16 + 1
+    }
+
+    #[inline(always)]
+    fn number(self) -> u32 {
+        self.into()
+    }
+}
+
+impl Symbol for u32 {
+    const EDGE: u32 = 0;
+    const MAX_TOKENS: usize = u32::MAX as usize;
+
+    #[inline(always)]
+    fn of(token: u32) -> u32 {
+        token + 1
+    }
+
+    #[inline(always)]
+    fn number(self) -> u32 {
+        self
+    }
+}
+
+/// A boundary between two tokens: the position behind it.
+pub type Place = u32;
+
+/// The words in their order, each between two edges.
+pub struct Text<'w, S> {
+    pub symbols: Vec<S>,
+    pub weights: Weights,
     words: &'w Words,
-    heavy: Vec<Heavy>,
 }
 
-/// A word whose count does not fit a [`Place`].
-struct Heavy {
-    /// The edge before the word.
-    start: u32,
-    weight: u64,
-}
-
-/// A boundary in [`Text::symbols`] and the count of its word, in eight bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Place {
-    pub boundary: u32,
-    /// `u32::MAX` for a count of that or more: [`Text::weight`] knows it.
-    weight: u32,
-}
-
-impl<'w> Text<'w> {
+impl<'w, S: Symbol> Text<'w, S> {
     /// Spells the words. Errors as [`super::train`].
     pub fn new(words: &'w Words, alphabet: &Alphabet) -> Result<Self> {
         let size = words.n_bytes() + words.len() + 1;
-        if size >= u32::MAX as usize {
+        if size > Place::MAX as usize {
             return Err(Error::Setting(format!(
                 "{} distinct words hold {} bytes, which is more than training can number (4 GiB, one byte for each word \
                  included): train on less text, or choose a --pattern that splits it into shorter words",
@@ -52,19 +89,16 @@ impl<'w> Text<'w> {
                 words.n_bytes()
             )));
         }
-        let mut symbols = Vec::with_capacity(size);
-        let mut heavy = Vec::new();
-        symbols.push(EDGE);
-        let symbol_of: FxHashMap<char, u32> = match alphabet {
+        let symbol_of: FxHashMap<char, S> = match alphabet {
             Alphabet::Bytes => FxHashMap::default(),
-            Alphabet::Chars(chars) => chars.iter().copied().zip(0..).collect(),
+            Alphabet::Chars(chars) => chars.iter().copied().zip((0..).map(S::of)).collect(),
         };
-        for (word, weight) in words.iter() {
-            if weight >= u64::from(u32::MAX) {
-                heavy.push(Heavy { start: symbols.len() as u32 - 1, weight });
-            }
+        let mut symbols = Vec::with_capacity(size);
+        let mut weights = Weights::default();
+        symbols.push(S::EDGE);
+        for (word, count) in words.iter() {
             match alphabet {
-                Alphabet::Bytes => symbols.extend(word.iter().map(|&byte| u32::from(byte))),
+                Alphabet::Bytes => symbols.extend(word.iter().map(|&byte| S::of(byte.into()))),
                 Alphabet::Chars(_) => {
                     for c in tokens::decode(word)?.chars() {
                         let unknown =
@@ -73,28 +107,35 @@ impl<'w> Text<'w> {
                     }
                 }
             }
-            symbols.push(EDGE);
+            symbols.push(S::EDGE);
+            weights.push(symbols.len(), count);
         }
-        Ok(Text { symbols, words, heavy })
+        Ok(Text { symbols, weights, words })
     }
 
-    /// The pairs of neighbours in all words, in order: calls `visit(left token, right token, place)`.
-    pub fn for_each_pair(&self, tokens: &Tokens, mut visit: impl FnMut(u32, u32, Place)) {
+    /// The pairs of neighbours in all words, in order: calls `visit(pair, place, count of the word)`.
+    pub fn for_each_pair(&self, tokens: &Tokens, mut visit: impl FnMut(Pair, Place, u64)) {
         let mut position = 1;
         for (_, count) in self.words.iter() {
-            let weight = count.min(u64::from(u32::MAX)) as u32;
             let mut left = self.symbols[position];
             loop {
-                position += tokens.n_symbols(left) as usize;
+                position += tokens.n_symbols(left.token());
                 let right = self.symbols[position];
-                if right == EDGE {
+                if right == S::EDGE {
                     break;
                 }
-                visit(left, right, Place { boundary: position as u32, weight });
+                visit((left.token(), right.token()), position as Place, count);
                 left = right;
             }
             position += 1;
         }
+    }
+
+    /// Whether a pair noted at a place has not been touched since.
+    #[inline(always)]
+    pub fn stands(&self, (left, right): Pair, place: Place) -> bool {
+        let boundary = place as usize;
+        (self.symbols[boundary - 1] == S::of(left)) & (self.symbols[boundary] == S::of(right))
     }
 
     /// The tokens of every word.
@@ -103,37 +144,11 @@ impl<'w> Text<'w> {
         let mut position = 1;
         for _ in 0..self.words.len() {
             encodings.push(std::iter::from_fn(|| {
-                let token = self.symbols[position];
-                position += if token == EDGE { 1 } else { tokens.n_symbols(token) as usize };
-                (token != EDGE).then_some(token)
+                let symbol = self.symbols[position];
+                position += if symbol == S::EDGE { 1 } else { tokens.n_symbols(symbol.token()) };
+                (symbol != S::EDGE).then(|| symbol.token())
             }));
         }
         encodings
-    }
-
-    /// Whether the pair noted at a place has not been touched since.
-    #[inline]
-    pub fn stands(&self, (left, right): (u32, u32), place: Place) -> bool {
-        let boundary = place.boundary as usize;
-        (self.symbols[boundary - 1] == left) & (self.symbols[boundary] == right)
-    }
-
-    /// The count of the word at a place.
-    #[inline]
-    pub fn weight(&self, place: Place) -> u64 {
-        if place.weight == u32::MAX { self.heavy_weight(place.boundary) } else { u64::from(place.weight) }
-    }
-
-    #[cold]
-    fn heavy_weight(&self, boundary: u32) -> u64 {
-        let after = self.heavy.partition_point(|word| word.start < boundary);
-        self.heavy[after - 1].weight
-    }
-}
-
-impl Place {
-    /// Another boundary in the same word.
-    pub fn moved(self, boundary: usize) -> Place {
-        Place { boundary: boundary as u32, weight: self.weight }
     }
 }

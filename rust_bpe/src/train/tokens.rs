@@ -57,8 +57,8 @@ impl Tokens {
     }
 
     #[inline]
-    pub fn n_symbols(&self, token: u32) -> u32 {
-        self.n_symbols[token as usize]
+    pub fn n_symbols(&self, token: u32) -> usize {
+        self.n_symbols[token as usize] as usize
     }
 
     /// The first word in a tie between pairs: the greater one is merged first; equal ones ask [`Tokens::compare`].
@@ -85,10 +85,10 @@ impl Tokens {
         prefix(a).cmp(&prefix(b)).then_with(|| self.bytes(a).cmp(self.bytes(b)))
     }
 
-    fn push(&mut self, bytes: &[u8], n_symbols: u32, id: usize) {
+    fn push(&mut self, bytes: &[u8], n_symbols: usize, id: usize) {
         self.bytes.extend_from_slice(bytes);
         self.ends.push(self.bytes.len());
-        self.n_symbols.push(n_symbols);
+        self.n_symbols.push(n_symbols as u32);
         self.order.push(match self.ties {
             Ties::Bytes => {
                 let mut prefix = [0; 8];

@@ -6,6 +6,7 @@
 mod key;
 mod table;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use rustc_hash::FxHashMap;
@@ -13,7 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::error::{Error, Result};
 use crate::pretokenize::Pattern;
 use key::{Key, Key16, Key32};
-use table::Table;
+use table::{BATCH, Table};
 
 /// Counts the pre-tokens of one thread. Almost all words are shorter than 16 bytes and live in a table of 32-byte
 /// slots, one cache line each; the next tier holds up to 31 bytes (5 % of the pre-tokens of multilingual text), a
@@ -71,16 +72,20 @@ impl WordCounter {
 
     /// Counts the pre-tokens of `text` that begin at `start` and end at `ends`, one behind the other.
     pub fn add_pretokens(&mut self, text: &[u8], mut start: usize, ends: &[usize]) {
-        for &end in ends {
-            let len = end - start;
-            if len <= Key16::MAX_LEN {
-                self.short.add(Key16::of(text, start, len), 1);
-            } else if len <= Key32::MAX_LEN {
-                self.medium.add(Key32::of(text, start, len), 1);
-            } else {
-                self.add_word(&text[start..end], 1);
+        for ends in ends.chunks(BATCH) {
+            for &end in ends {
+                let len = end - start;
+                if len <= Key16::MAX_LEN {
+                    self.short.push(Key16::of(text, start, len));
+                } else if len <= Key32::MAX_LEN {
+                    self.medium.push(Key32::of(text, start, len));
+                } else {
+                    self.add_word(&text[start..end], 1);
+                }
+                start = end;
             }
-            start = end;
+            self.short.flush();
+            self.medium.flush();
         }
     }
 
@@ -93,8 +98,8 @@ impl WordCounter {
     }
 }
 
-/// Distinct words with their counts, numbered from 0. The numbering carries no meaning: training gives the same merges
-/// for any order.
+/// Distinct words with their counts, numbered from 0, the most frequent ones first. Nothing else about their order has a
+/// meaning: training gives the same merges for any.
 #[derive(Clone, Debug, Default)]
 pub struct Words {
     bytes: Vec<u8>,
@@ -118,10 +123,10 @@ impl Words {
         }
         let mut words = Words::default();
         words.reserve(all.len());
-        all.short.for_each(|word, count| words.push(word, count));
-        all.medium.for_each(|word, count| words.push(word, count));
-        all.long.iter().for_each(|(word, &count)| words.push(word, count));
-        words.check_total()
+        all.short.into_each(|word, count| words.push(word, count));
+        all.medium.into_each(|word, count| words.push(word, count));
+        all.long.into_iter().for_each(|(word, count)| words.push(&word, count));
+        words.most_frequent_first().check_total()
     }
 
     /// Words given with their counts; a word that comes twice counts for both.
@@ -141,7 +146,7 @@ impl Words {
                 }
             }
         }
-        words.check_total()
+        words.most_frequent_first().check_total()
     }
 
     /// Distinct words.
@@ -181,6 +186,18 @@ impl Words {
         self.bytes.extend_from_slice(word);
         self.ends.push(self.bytes.len());
         self.counts.push(count);
+    }
+
+    fn most_frequent_first(self) -> Words {
+        let mut order: Vec<(u64, u32)> = self.counts.iter().copied().zip(0..).collect();
+        order.sort_unstable_by_key(|&(count, index)| (Reverse(count), index));
+        let mut words = Words::default();
+        words.bytes.reserve_exact(self.bytes.len());
+        words.reserve(self.len());
+        for (count, index) in order {
+            words.push(self.get(index as usize).0, count);
+        }
+        words
     }
 
     fn check_total(mut self) -> Result<Words> {

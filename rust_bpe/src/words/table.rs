@@ -1,6 +1,8 @@
 //! A counting table for keys held by value: open addressing, linear probing, at most half full, never a deletion.
 //!
-//! The slot is found by the hash's high bits, so walking the slots in order is walking the words by hash.
+//! The slot is found by the hash's high bits, so walking the slots in order is walking the words by hash. Words of a
+//! text come in batches: one loop makes keys and hashes, another one counts. Neither has a branch that depends on the
+//! data and is hard to foresee, so the processor has many cache misses under way at once.
 
 use super::key::Key;
 
@@ -11,9 +13,11 @@ pub struct Table<K> {
     /// 64 - log2(slots).
     shift: u32,
     len: usize,
+    /// Keys to be counted once each, with their hashes.
+    batch: Vec<(K, u64)>,
 }
 
-/// 32 bytes for a 16-byte key: never across a cache line.
+/// 32 bytes for a 16-byte key: two in a cache line.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(32))]
 struct Slot<K> {
@@ -21,25 +25,77 @@ struct Slot<K> {
     count: u64,
 }
 
-const FIRST_SIZE_LOG2: u32 = 10;
-/// Growing fourfold keeps the words rehashed on the way to a third of the last table's.
-const GROWTH_LOG2: u32 = 2;
+/// The most keys that are pushed before they are counted.
+pub const BATCH: usize = 512;
+const FIRST_SIZE_LOG2: u32 = 11;
 
 impl<K: Key> Default for Table<K> {
     fn default() -> Self {
-        Table { slots: vec![Slot::default(); 1 << FIRST_SIZE_LOG2], shift: 64 - FIRST_SIZE_LOG2, len: 0 }
+        Table::with_size_log2(FIRST_SIZE_LOG2)
     }
 }
 
 impl<K: Key> Table<K> {
+    fn with_size_log2(size_log2: u32) -> Self {
+        Table { slots: vec![Slot::default(); 1 << size_log2], shift: 64 - size_log2, len: 0, batch: Vec::new() }
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Adds a key to the batch.
     #[inline(always)]
+    pub fn push(&mut self, key: K) {
+        self.batch.push((key, key.hash()));
+    }
+
+    /// Counts the keys of the batch, which are at most [`BATCH`].
+    pub fn flush(&mut self) {
+        self.reserve(self.batch.len());
+        let batch = std::mem::take(&mut self.batch);
+        for &(key, hash) in &batch {
+            let slot = &mut self.slots[(hash >> self.shift) as usize];
+            if slot.key == key {
+                slot.count += 1;
+            } else {
+                self.add_past_home(key, hash, 1);
+            }
+        }
+        self.batch = batch;
+        self.batch.clear();
+    }
+
     pub fn add(&mut self, key: K, count: u64) {
+        self.reserve(1);
+        self.add_past_home(key, key.hash(), count);
+    }
+
+    /// Adds all counts of another table.
+    pub fn absorb(&mut self, other: &Table<K>) {
+        // In the order of the hashes, the keys would fill this table from its beginning, ever more densely, before it
+        // grew. So the slots are taken from all over: an odd stride reaches each one of a power of two.
+        let mask = other.slots.len() - 1;
+        let stride = other.slots.len() / 16 + 1;
+        for i in 0..other.slots.len() {
+            let slot = &other.slots[(i * stride) & mask];
+            if !slot.key.is_empty() {
+                self.add(slot.key, slot.count);
+            }
+        }
+    }
+
+    /// Visits all words; the table's memory is free afterwards.
+    pub fn into_each(self, mut visit: impl FnMut(&[u8], u64)) {
+        for slot in self.slots.into_iter().filter(|slot| !slot.key.is_empty()) {
+            slot.key.with_bytes(|word| visit(word, slot.count));
+        }
+    }
+
+    /// Counts a key wherever it is; there is room for it.
+    fn add_past_home(&mut self, key: K, hash: u64, count: u64) {
         let mask = self.slots.len() - 1;
-        let mut index = (key.hash() >> self.shift) as usize;
+        let mut index = (hash >> self.shift) as usize;
         loop {
             let slot = &mut self.slots[index & mask];
             if slot.key == key {
@@ -49,32 +105,27 @@ impl<K: Key> Table<K> {
             if slot.key.is_empty() {
                 *slot = Slot { key, count };
                 self.len += 1;
-                if self.len * 2 > self.slots.len() {
-                    self.grow();
-                }
                 return;
             }
             index += 1;
         }
     }
 
-    pub fn absorb(&mut self, other: &Table<K>) {
-        for slot in other.slots.iter().filter(|slot| !slot.key.is_empty()) {
-            self.add(slot.key, slot.count);
-        }
-    }
-
-    pub fn for_each(&self, mut visit: impl FnMut(&[u8], u64)) {
-        for slot in self.slots.iter().filter(|slot| !slot.key.is_empty()) {
-            slot.key.with_bytes(|word| visit(word, slot.count));
+    /// Makes room for `n` more keys.
+    #[inline]
+    fn reserve(&mut self, n: usize) {
+        if (self.len + n) * 2 > self.slots.len() {
+            self.grow();
         }
     }
 
     #[cold]
     fn grow(&mut self) {
-        let size_log2 = 64 - self.shift + GROWTH_LOG2;
-        let mut larger = Table { slots: vec![Slot::default(); 1 << size_log2], shift: 64 - size_log2, len: 0 };
-        larger.absorb(self);
-        *self = larger;
+        let larger = Table::with_size_log2(64 - self.shift + 1);
+        let old = std::mem::replace(self, larger);
+        self.batch = old.batch;
+        for slot in old.slots.into_iter().filter(|slot| !slot.key.is_empty()) {
+            self.add_past_home(slot.key, slot.key.hash(), slot.count);
+        }
     }
 }
