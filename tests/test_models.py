@@ -46,6 +46,10 @@ VARIANTS |= {
     "narrow stacks": dataclasses.replace(
         find_preset("stacks-454m").model, **WIDTHS, n_layers=16, dropout=0.0
     ),
+    "compressed": dataclasses.replace(SMALL, attention="compressed", proj_ratio=4, num_keep_boundary_chunk=1),
+    "compressed, no positions": dataclasses.replace(
+        SMALL, attention="compressed", proj_ratio=3, proj_ratio_min=1, positions="none", qk_norm=True
+    ),
     "gpt2": dataclasses.replace(find_preset("gpt2-124m").model, **WIDTHS, n_layers=2, dropout=0.0),
     "stories": dataclasses.replace(find_preset("stories-22.7m").model, **WIDTHS, n_layers=2),
 }

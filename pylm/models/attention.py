@@ -33,20 +33,26 @@ class SelfAttention(nn.Module):
 
     def mix(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
         """(B, T, D) to (B, H, T, d); with a cache, x holds the positions after those the cache has seen."""
-        q_BTHd, k_BTKd, v_BTKd = self.heads(x_BTD, start=0 if cache is None else cache.length)
+        qk_BTHd, v_BTKd = self.project(x_BTD)
+        qk_BTHd = self.rotate(qk_BTHd, start=0 if cache is None else cache.length)
+        q_BTHd, k_BTKd = torch.split(qk_BTHd, [self.n_heads, self.kv_heads], dim=2)
         return self.attend(q_BTHd.transpose(1, 2), k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), cache)
 
-    def heads(self, x_BTD: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, normalised and rotated; x's first position is `start`."""
-        qkv_BTHd = self.qkv(x_BTD).unflatten(-1, (-1, self.head_size))
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys, normalised, side by side (B, T, H + K, d); and values (B, T, K, d)."""
+        qkv_BTHd = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_size)
         qk_BTHd, v_BTKd = qkv_BTHd.split((self.n_heads + self.kv_heads, self.kv_heads), dim=2)
         if not isinstance(self.q_norm, nn.Identity):
             q_BTHd, k_BTKd = qk_BTHd.split((self.n_heads, self.kv_heads), dim=2)
             qk_BTHd = torch.cat((self.q_norm(q_BTHd), self.k_norm(k_BTKd)), dim=2)
-        if self.rotary is not None:
-            qk_BTHd = self.rotary(qk_BTHd, start)
-        q_BTHd, k_BTKd = qk_BTHd.split((self.n_heads, self.kv_heads), dim=2)
-        return q_BTHd, k_BTKd, v_BTKd
+        return qk_BTHd, v_BTKd
+
+    def rotate(self, qk_BTHd: Tensor, start: int) -> Tensor:
+        """Turn heads whose first position is `start`, where positions are rotary."""
+        if self.rotary is None:
+            return qk_BTHd
+        turned_BTHd: Tensor = self.rotary(qk_BTHd, start)
+        return turned_BTHd
 
     def attend(self, q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, cache: FullCache | None) -> Tensor:
         """Softmax(q k / sqrt(d)) v over each query's own and earlier positions."""

@@ -3,7 +3,7 @@
 A family makes its blocks in `__init__`; everything else is here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pylm.errors import ConfigError
+from pylm.models.attention import Attention
 from pylm.models.cache import Cache, LayerCache
+from pylm.models.compressed import CompressedAttention
+from pylm.models.compression import Compression
 from pylm.models.config import ModelConfig
 from pylm.models.layers import Embedding, Linear
 from pylm.models.rotary import Rotary
@@ -122,6 +125,15 @@ class Sinusoid(nn.Module):
         angles = np.arange(max_context)[:, None] * 10_000.0 ** (-np.arange(0, width, 2) / width)
         table_TD = np.stack((np.sin(angles), np.cos(angles)), axis=-1).reshape(max_context, width)
         self.register_buffer("weight", torch.as_tensor(table_TD.astype(np.float32)), persistent=False)
+
+
+def attention_maker(config: ModelConfig) -> Callable[[], Attention]:
+    """What makes each layer's attention, of the config's kind; the layers share their tables."""
+    rotary = make_rotary(config)
+    if config.attention == "compressed":
+        compression = Compression(config)
+        return lambda: CompressedAttention(config, rotary, compression)
+    return lambda: Attention(config, rotary)
 
 
 def make_rotary(config: ModelConfig) -> Rotary | None:

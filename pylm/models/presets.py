@@ -80,6 +80,15 @@ _S2 = Recipe(
     clip=0.0,
     dtype="float32",
 )
+_S0 = Recipe(
+    batch_size=50,
+    context=64,
+    lr=1e-3,
+    warmup=4_000,
+    clip=0.5,
+    dtype="bfloat16",
+    activation_checkpointing=True,
+)
 _S4_STORIES = Recipe(batch_size=128, context=256, lr=5e-3)
 _S4_LARGE = Recipe(batch_size=1_024, context=1_024)
 # The real GPT-2's training was never published; these are its batch (512 x 1,024) and GPT-3's rate for that size.
@@ -180,10 +189,29 @@ _GPT2_SMALL = ModelConfig(
     init="gpt2",
 )
 
+_COMPRESSED = ModelConfig(
+    vocab_size=200_019,
+    max_context=8_192,
+    n_layers=32,
+    width=1_024,
+    n_heads=16,
+    mlp="gelu",
+    mlp_hidden=512,
+    norm_kind="layer",
+    norm_eps=1e-5,
+    bias=True,
+    init="gpt2",
+    attention="compressed",
+    proj_ratio=10,
+    proj_ratio_min=2,
+    num_keep_boundary_chunk=2,
+)
+
 PRESETS: dict[str, Preset] = {
     "llama-138m": Preset(_llama(12, 768, 12, 3_072), _S3, 137_841_408, "S3"),
     "llama-350m": Preset(_llama(24, 1_024, 16, 2_944), _S3, 350_536_704, "S3"),
     "llama-700m": Preset(_llama(32, 1_280, 20, 3_648), _S3, 699_024_640, "S3"),
+    "compressed-373m": Preset(_COMPRESSED, _S0, 372_904_960, "S0"),
     "stacks-577m": Preset(_stacks(4, 1_024, 8, 2), _S2, 577_317_296, "S2"),
     "stacks-454m": Preset(_stacks(2, 512, 64, 4), _S2, 453_747_632, "S2"),
     "tiny-67k": Preset(_tiny(256, 32, 4, 2), _S1, 67_136, "S1"),

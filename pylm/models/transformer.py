@@ -5,14 +5,15 @@ post: x = norm(x + attention(x));  x = norm(x + mlp(x));  the same norm before t
 none: the same without norms
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from pylm.models.attention import Attention
-from pylm.models.cache import FullCache
+from pylm.models.cache import LayerCache
 from pylm.models.config import ModelConfig
-from pylm.models.decoder import Block, Decoder, make_rotary
+from pylm.models.decoder import Block, Decoder, attention_maker
 from pylm.models.layers import MLP, make_norm
-from pylm.models.rotary import Rotary
 
 # Axes: B sequences, T positions, D model width.
 
@@ -21,24 +22,24 @@ class Transformer(Decoder):
     """Blocks one after another."""
 
     def __init__(self, config: ModelConfig) -> None:
-        rotary = make_rotary(config)
-        blocks = [ResidualBlock(config, rotary) for _ in range(config.n_layers)]
+        attention = attention_maker(config)
+        blocks = [ResidualBlock(config, attention()) for _ in range(config.n_layers)]
         super().__init__(config, blocks, make_norm(config, config.width), config.width)
 
 
 class ResidualBlock(Block):
     """Attention, then an MLP, each added to its input."""
 
-    def __init__(self, config: ModelConfig, rotary: Rotary | None) -> None:
+    def __init__(self, config: ModelConfig, attention: Attention) -> None:
         super().__init__()
         self.post = config.norm == "post"
         self.attention_norm = make_norm(config, config.width)
-        self.attention = Attention(config, rotary)
+        self.attention = attention
         self.mlp_norm = make_norm(config, config.width)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cache: Any = None) -> Tensor:
         """(B, T, D) to (B, T, D)."""
         if self.post:
             x_BTD = self.attention_norm(x_BTD + self.dropout(self.attention(x_BTD, cache)))
@@ -48,6 +49,6 @@ class ResidualBlock(Block):
             x_BTD = x_BTD + self.dropout(self.mlp(self.mlp_norm(x_BTD)))
         return x_BTD
 
-    def new_cache(self, max_tokens: int) -> FullCache:
+    def new_cache(self, max_tokens: int) -> LayerCache:
         """The attention's cache."""
         return self.attention.new_cache(max_tokens)
