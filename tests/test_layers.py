@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PYTHON_LAYERS: list[list[str]] = [
     ["errors", "_bpe"],
     ["files", "progress", "published"],
-    ["models.config", "corpus", "tokenizer", "dataset_info"],
+    ["models.config", "corpus", "tokenizer", "dataset_info", "folders", "parquet"],
     ["models.presets", "made_up", "dataset"],
     ["config", "tokenize"],
     ["models"],

@@ -15,7 +15,7 @@ _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _QUIET_S = 0.5  # a job that ends sooner shows no progress, and never imports what draws it
 
 
-class _Number(click.ParamType):
+class _Number(click.ParamType):  # type: ignore[type-arg] # generic since click 8.3
     """A positive whole number, K, M, G or T standing for thousands and so on."""
 
     name = "number"

@@ -109,7 +109,7 @@ def _vocabulary_lines(content: dict[str, Any]) -> list[str]:
     token = content["longest_token"]
     lines = [
         f"  vocabulary  {content['vocab_size']:,} ids ({content['dtype']}), {content['n_merges']:,} merges; "
-        f"longest token {token['n_bytes']} bytes: {token['text']!r}"
+        f"longest token {_count(token['n_bytes'], 'byte')}: {_shortened(token['text'])}"
     ]
     if content["vocab_size_was_auto"]:
         table = ", ".join(f"{size:,} from {text / 1e6:g} MB" for text, size in _bpe.AUTO_VOCAB_SIZES)
@@ -129,6 +129,10 @@ def _table(content: dict[str, Any]) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}…"
 
 
 def _text(token: bytes) -> str:

@@ -9,9 +9,7 @@ use pyo3::types::PyDict;
 
 use super::interrupt::watched;
 use super::tokenizer::{Tokenizer, special_ids_of, ties_of};
-use crate::corpus::{
-    BLOCK_BYTES, Format, Input, OpenRecords, Packing, RecordSource, Side, SplitMethod, SplitRequest,
-};
+use crate::corpus::{BLOCK_BYTES, Format, Input, OpenRecords, Packing, RecordSource, Side, SplitMethod, SplitRequest};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::pretokenize::Pattern;
@@ -109,8 +107,8 @@ fn tokenize_corpus<'py>(
         py,
         &monitor,
         |monitor| tokenize::run(job, monitor),
-        |py, now| match &progress {
-            Some(callback) => callback.bind(py).call1((now.stage, now.done, now.total)).map(|_| ()),
+        |_, now| match &progress {
+            Some(callback) => callback.call1((now.stage, now.done, now.total)).map(|_| ()),
             None => Ok(()),
         },
     )?;
@@ -125,12 +123,8 @@ fn choose<T: Copy>(setting: &str, name: &str, values: &[(&str, T)]) -> Result<T>
 }
 
 fn input((path, format, packing, is_val): (PathBuf, String, String, bool)) -> Result<Input> {
-    let formats = [
-        ("text", Format::Text),
-        ("lines", Format::Lines),
-        ("jsonl", Format::Jsonl),
-        ("parquet", Format::Records),
-    ];
+    let formats =
+        [("text", Format::Text), ("lines", Format::Lines), ("jsonl", Format::Jsonl), ("parquet", Format::Records)];
     let packing = Packing::from_name(&packing)
         .ok_or_else(|| Error::Setting(format!("packing {packing:?}: expected one of none, gz, zst, xz")))?;
     let side = if is_val { Side::Val } else { Side::Train };
@@ -157,14 +151,14 @@ struct PythonRecords {
 
 impl RecordSource for PythonRecords {
     fn next(&mut self, bytes: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<bool> {
-        let next = |py| -> PyResult<bool> {
+        Python::attach(|py| {
             let Some(batch) = self.batches.bind(py).try_iter()?.next() else { return Ok(false) };
             let (text, text_ends): (PyBackedBytes, PyReadonlyArray1<u64>) = batch?.extract()?;
             bytes.extend_from_slice(&text);
             ends.extend(text_ends.as_array().iter().map(|&end| end as usize));
             Ok(true)
-        };
-        Python::attach(next).map_err(|error| in_file(&self.path, error))
+        })
+        .map_err(|error| in_file(&self.path, error))
     }
 }
 

@@ -26,7 +26,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 #[pyclass(frozen, module = "pylm._bpe")]
-struct Tokenizer {
+pub(super) struct Tokenizer {
     encoder: Arc<Encoder>,
     /// One for each thread that has encoded at the same time; the last one put back is the warmest.
     caches: Arc<Mutex<Vec<Cache>>>,
@@ -201,6 +201,10 @@ impl Tokenizer {
 impl Tokenizer {
     fn new(vocabulary: Vocabulary) -> Self {
         Self { encoder: Arc::new(Encoder::new(Arc::new(vocabulary))), caches: Arc::default() }
+    }
+
+    pub(super) fn shared_vocabulary(&self) -> Arc<Vocabulary> {
+        self.encoder.vocabulary().clone()
     }
 
     fn vocabulary(&self) -> &Vocabulary {
