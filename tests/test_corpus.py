@@ -11,7 +11,16 @@ from pylm.errors import DataError
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    names = ["b.txt", "a.md", "sub/c.jsonl.gz", "sub/d.parquet", "z.txt.zst", "code.py", ".hidden.txt", ".git/x.txt"]
+    names = [
+        "b.txt",
+        "a.md",
+        "sub/c.jsonl.gz",
+        "sub/d.parquet",
+        "z.txt.zst",
+        "code.py",
+        ".hidden.txt",
+        ".git/x.txt",
+    ]
     for name in names:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -34,7 +43,11 @@ def test_a_folder_means_its_texts_sorted_without_hidden_ones(folder: Path) -> No
 
 def test_globs_are_sorted_and_find_other_files(folder: Path) -> None:
     assert find_inputs(["*.py"]) == [InputFile(Path("code.py"), "text", "none")]
-    assert [str(file.path) for file in find_inputs(["**/*.[jt]*"])] == ["b.txt", "sub/c.jsonl.gz", "z.txt.zst"]
+    assert [str(file.path) for file in find_inputs(["**/*.[jt]*"])] == [
+        "b.txt",
+        "sub/c.jsonl.gz",
+        "z.txt.zst",
+    ]
     assert [file.path.name for file in find_inputs([f"{folder}/*.txt"])] == ["b.txt"]
 
 
@@ -71,7 +84,13 @@ def test_what_cannot_be_read_is_said_in_one_line(folder: Path, arguments: list[s
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("corpus.txt", "corpus"), ("a/b.jsonl.gz", "b"), ("x.tar.xz", "x"), ("plain", "plain"), ("v1.2.txt", "v1.2")],
+    [
+        ("corpus.txt", "corpus"),
+        ("a/b.jsonl.gz", "b"),
+        ("x.tar.xz", "x"),
+        ("plain", "plain"),
+        ("v1.2.txt", "v1.2"),
+    ],
 )
 def test_a_dataset_is_named_after_the_stem(name: str, expected: str) -> None:
     assert stem(Path(name)) == expected
