@@ -25,11 +25,26 @@ thread_local! {
 
 const SCANNED: [Pattern; 5] = [Pattern::Gpt2, Pattern::Cl100k, Pattern::Llama3, Pattern::O200k, Pattern::Whitespace];
 
+/// The ends by all engines, which must agree.
 fn ends(pattern: &Pattern, text: &[u8]) -> Vec<usize> {
+    let [scalar, portable, avx2] =
+        [Engine::Scalar, Engine::Portable, Engine::Avx2].map(|engine| ends_by(engine, pattern, text));
+    for (name, fast) in [("portable", portable), ("avx2", avx2)] {
+        if fast != scalar {
+            let first = fast.iter().zip(&scalar).take_while(|(a, b)| a == b).count().saturating_sub(1);
+            let from = scalar.get(first).copied().unwrap_or(0);
+            let around = text[from..text.len().min(from + 80)].escape_ascii();
+            panic!("{} by {name} differs from scalar after byte {from} of {}: {around}", pattern.name(), text.len());
+        }
+    }
+    scalar
+}
+
+fn ends_by(engine: Engine, pattern: &Pattern, text: &[u8]) -> Vec<usize> {
     let mut all = Vec::new();
     let mut batch = Vec::new();
     while all.last() != Some(&text.len()) && !text.is_empty() {
-        pattern.boundaries(text, all.last().copied().unwrap_or(0), &mut batch).unwrap();
+        pattern.boundaries_by(engine, text, all.last().copied().unwrap_or(0), &mut batch).unwrap();
         assert!(!batch.is_empty() && batch.len() <= PRETOKEN_BATCH);
         all.extend_from_slice(&batch);
     }
