@@ -41,9 +41,9 @@ class _Size:
 # A llama-like model whose size fits what the device can train on the data in minutes (CPU) or an hour (one GPU).
 AUTO_SIZES: dict[str, tuple[_Size, ...]] = {
     "cpu": (
-        _Size(1e6, 4, 128, 4, 128, 16, 3e-3),
-        _Size(1e8, 4, 256, 4, 256, 8, 3e-3),
-        _Size(math.inf, 6, 384, 6, 256, 16, 2e-3),
+        _Size(3e6, 4, 128, 2, 128, 16, 6e-3),
+        _Size(3e7, 4, 192, 3, 256, 8, 6e-3),
+        _Size(math.inf, 6, 384, 6, 256, 16, 4e-3),
     ),
     "cuda": (
         _Size(1e6, 6, 256, 4, 256, 32, 2e-3),
