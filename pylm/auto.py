@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from pylm.config import LENGTHS, Config, Given, Value, from_flat
+from pylm.config import LENGTHS, Config, Given, OptimizerConfig, Value, from_flat
 from pylm.errors import ConfigError
 from pylm.models.presets import find_preset
 
@@ -92,7 +92,7 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     )
     decisions.append(
         f"{settings['model.n_layers']} layers x {settings['model.width']}, context {context}, batch {batch_size}, "
-        f"lr {settings['optimizer.lr']:g} ({source})"
+        f"lr {settings.get('optimizer.lr', OptimizerConfig.lr):g} ({source})"
     )
     decisions.append(f"{n_parameters:,} parameters")
     settings |= _length(given, n_parameters, batch_size * context, facts, decisions)

@@ -21,9 +21,10 @@ PYTHON_LAYERS: list[list[str]] = [
     ["accounting"],
     ["auto", "batches", "clock", "loss", "muon", "runs", "sampling"],
     ["optim"],
-    ["checkpoint", "metrics", "generate", "evaluate"],
+    ["checkpoint", "metrics", "generate", "evaluate", "measure"],
     ["train"],
     ["launch"],
+    ["prospect"],
     ["cli"],
 ]
 

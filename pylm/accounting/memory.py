@@ -43,7 +43,8 @@ class Load:
     accumulates: bool = False  # several micro-batches a step: gradients stay while the next one runs
     activation_checkpointing: bool = False
     optimizer: str = "adamw"
-    device: str = "cpu"
+    device: str = "cpu"  # or "cuda"
+    dtype: str = "float32"  # of the arithmetic; weights, gradients and moments are float32 always
 
 
 def training_memory(config: ModelConfig, load: Load) -> Memory:
