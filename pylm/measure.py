@@ -14,6 +14,8 @@ from pylm.models.build import build_model
 from pylm.models.config import ModelConfig
 from pylm.optim import build_optimizers
 
+N_REPEATS = 3  # timed, after one that is not
+
 
 def available_bytes(device: str) -> int:
     """Return the bytes of memory that a new process can take on this machine's `device` now."""
@@ -44,23 +46,27 @@ def training_flops_per_s(config: ModelConfig, load: Load, batch_size: int, limit
         batch_size: sequences of an optimizer step, over which its cost is spread.
         limit_s: rough limit of the whole measurement.
     """
-    layers = "n_stacks" if config.family == "stacks" else "n_layers"
-    one, two = (replace(config, **{layers: n}) for n in (1, 2))  # type: ignore[arg-type]  # ints by name
+    one, two = cut(config, 1), cut(config, 2)
+    step_flops = training_flops(config, load.context, batch_size)
     load = _shortened(two, load, limit_s)
     step_s, update_s = zip(_step_s(one, load), _step_s(two, load), strict=True)
-    n_more: int = getattr(config, layers) - 1
+    n_more = (config.n_stacks if config.family == "stacks" else config.n_layers) - 1
     whole_step_s, whole_update_s = (
         max(first, first + n_more * (second - first)) for first, second in (step_s, update_s)
     )
-    n_parts = max(1, batch_size // load.micro_batch)
-    flops = training_flops(config, load.context, load.micro_batch)
-    return n_parts * flops / (n_parts * whole_step_s + whole_update_s)
+    n_parts = step_flops / training_flops(config, load.context, load.micro_batch)
+    return step_flops / (n_parts * whole_step_s + whole_update_s)
+
+
+def cut(config: ModelConfig, n: int) -> ModelConfig:
+    """Return the config with n layers, or n stacks."""
+    return replace(config, n_stacks=n) if config.family == "stacks" else replace(config, n_layers=n)
 
 
 def _shortened(config: ModelConfig, load: Load, limit_s: float) -> Load:
-    """Fewer sequences, then fewer tokens, until two models and some repeats stay below the limit."""
-    # 20 GFLOP/s is what a slow core does; a GPU has no need to be spared.
-    budget = limit_s * (20e9 if load.device == "cpu" else 1e13)
+    """Fewer sequences, then fewer tokens, until both models and their repeats stay below the limit."""
+    # 50 GFLOP/s is what a slow machine does; a GPU has no need to be spared.
+    budget = limit_s * (50e9 if load.device == "cpu" else 1e13) / (2 * (1 + N_REPEATS))
     while load.micro_batch > 1 and training_flops(config, load.context, load.micro_batch) > budget:
         load = replace(load, micro_batch=load.micro_batch // 2)
     while load.context > 64 and training_flops(config, load.context) > budget:
@@ -68,7 +74,7 @@ def _shortened(config: ModelConfig, load: Load, limit_s: float) -> Load:
     return load
 
 
-def _step_s(config: ModelConfig, load: Load, n_repeats: int = 3) -> tuple[float, float]:
+def _step_s(config: ModelConfig, load: Load) -> tuple[float, float]:
     """Seconds of forward and backward, and of the optimizer's update: the shortest of some, after a first one."""
     device = torch.device(load.device)
     model = build_model(config, device=device)
@@ -76,7 +82,7 @@ def _step_s(config: ModelConfig, load: Load, n_repeats: int = 3) -> tuple[float,
     optimizers = build_optimizers(model, OptimizerConfig(name=load.optimizer))
     ids_BL = torch.randint(config.vocab_size, (load.micro_batch, load.context + 1), device=device)
     passes, updates = [], []
-    for _ in range(n_repeats + 1):
+    for _ in range(1 + N_REPEATS):
         began = _now(device)
         summed_cross_entropy(model, ids_BL[:, :-1], ids_BL[:, 1:]).backward()  # type: ignore[no-untyped-call]  # torch's
         middle = _now(device)

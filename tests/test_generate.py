@@ -23,6 +23,7 @@ class Bytes:
     """256 bytes and an end of text."""
 
     end_of_text_id: int | None = 256
+    n_tokens = vocab_size = 257
 
     def encode(self, text: str, special: str) -> np.ndarray[Any, Any]:
         assert special == "allow"
@@ -186,6 +187,22 @@ def test_top_probabilities_are_those_of_the_model_and_the_seed_repeats() -> None
     assert choice.probability == pytest.approx(expected[choice.token].item())
     assert [token for token, _ in choice.best] == expected.topk(3).indices.tolist()
     assert [p for _, p in choice.best] == pytest.approx(expected.topk(3).values.tolist())
+
+
+def test_ids_without_a_token_are_never_said() -> None:
+    class Holes(Bytes):
+        """Byte 98 is no token; nor has the end of text any bytes, but it is a token."""
+
+        n_tokens = 256
+        special_tokens = {"<|endoftext|>": 256}  # noqa: RUF012
+
+        def token_lengths(self) -> np.ndarray[Any, Any]:
+            return np.array([i not in (98, 256) for i in range(257)])
+
+    chosen = GenerationSettings(sampling=GREEDY, max_tokens=2)
+    (sample,) = generate(Recites([98, 256]), Holes(), [65], chosen)  # type: ignore[arg-type]
+    assert sample.text == "\0"  # the first of all that are left
+    assert sample.ended_by == "end of text"
 
 
 def test_sample_text_changes_neither_mode_nor_random_state() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
     from pylm.accounting.estimate import Estimate
     from pylm.config import Config
@@ -74,11 +75,11 @@ def command(
 def _print(config: Config, found: Estimate, speed: str) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     load = found.load
-    console.print(_shares("parameters", found.parameters, f"{config.model.vocab_size:,} ids"))
-    console.print(_shares("forward FLOPs", found.forward_flops, f"one sequence of {load.context:,} tokens"))
-    console.print(_memory(found))
+    _print_shares(console, "parameters", found.parameters, f"{config.model.vocab_size:,} ids")
+    _print_shares(console, "forward FLOPs", found.forward_flops, f"one sequence of {load.context:,} tokens")
+    _print_memory(console, found)
     lines = [
         ("one step", f"{found.step_flops:.4e} FLOPs, {found.batch_size:,} x {load.context:,} tokens"),
         ("generation", f"{_size(found.cache_bytes)} of keys and values for {load.context:,} tokens"),
@@ -90,36 +91,40 @@ def _print(config: Config, found: Estimate, speed: str) -> None:
         console.print(f"{name:<12}{value}")
 
 
-def _shares(name: str, parts: dict[str, int], note: str) -> Table:
-    from rich.table import Table
-
+def _print_shares(console: Console, name: str, parts: dict[str, int], note: str) -> None:
     total = sum(parts.values())
-    table = Table(title=f"{name}: {total:,} ({note})", title_justify="left", box=None, pad_edge=False)
-    for heading in ("part", name, "share"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
-    for part, count in parts.items():
-        table.add_row(part, f"{count:,}", f"{count / total:.2%}")
-    return table
+    rows = [(part, f"{count:,}", f"{count / total:7.2%}") for part, count in parts.items()]
+    _print_rows(console, f"{name}: {total:,} ({note})", rows)
 
 
-def _memory(found: Estimate) -> Table:
+def _print_memory(console: Console, found: Estimate) -> None:
+    load, memory = found.load, found.memory
+    recomputed = ", activations recomputed" if load.activation_checkpointing else ""
+    parts = ("weights", "gradients", "optimizer", "activations", "loss", "overhead")
+    rows = [(part, _size(getattr(memory, part))) for part in parts]
+    rows.append(("at the most, at a time", _size(memory.total)))
+    if found.available_bytes is not None:
+        rows.append(("there is", _size(found.available_bytes)))
+        rows.append(
+            (
+                "largest micro-batch",
+                f"{found.largest_micro_batch:,}" if found.largest_micro_batch else "none fits",
+            )
+        )
+    held = f"micro-batch {load.micro_batch:,} x {load.context:,} tokens, {load.optimizer}{recomputed}"
+    _print_rows(console, f"memory of training ({held})", rows)
+
+
+def _print_rows(console: Console, title: str, rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
 
-    load = found.load
-    held = f"micro-batch {load.micro_batch:,} x {load.context:,}, {load.optimizer}"
-    if load.activation_checkpointing:
-        held += ", activations recomputed"
-    table = Table(title=f"memory of training ({held})", title_justify="left", box=None, pad_edge=False)
-    table.add_column("part")
-    table.add_column("GiB", justify="right")
-    memory = found.memory
-    for part in ("weights", "gradients", "optimizer", "activations", "loss", "overhead"):
-        table.add_row(part, f"{getattr(memory, part) / 2**30:.3f}")
-    table.add_row("at the most, at a time", f"{memory.total / 2**30:.3f}")
-    if found.available_bytes is not None:
-        table.add_row("there is", f"{found.available_bytes / 2**30:.3f}")
-        table.add_row("largest micro-batch that fits", f"{found.largest_micro_batch:,}")
-    return table
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(min_width=24)
+    for _ in rows[0][1:]:
+        table.add_column(justify="right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(f"[bold]{title}[/bold]", table, "", sep="\n")
 
 
 def _size(n_bytes: int) -> str:
