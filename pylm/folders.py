@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pylm.errors import PylmError
-from pylm.files import explained
+from pylm.files import explained, sync
 
 
 class Claim:
@@ -21,11 +21,14 @@ class Claim:
         """Make `folder` be `target`, instead of what is there; a kill in between leaves the old one or the new one."""
         old = _old(self.target)
         with explained(self.target):
+            for child in self.folder.iterdir():
+                sync(child)
             if self.target.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 self.target.rename(old)
             self.folder.rename(self.target)
             self.is_done = True
+            sync(self.target.parent)
             shutil.rmtree(old, ignore_errors=True)
 
 

@@ -35,9 +35,14 @@ def test_it_replaces_what_was_there(tmp_path: Path) -> None:
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
-    with pytest.raises(ValueError, match="broken"), claimed(target) as claim:
-        (claim.folder / "half").touch()
-        raise ValueError("broken")
+
+    def fail() -> None:
+        with claimed(target) as claim:
+            (claim.folder / "half").touch()
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
     assert list(target.iterdir()) == []
     assert _hidden(tmp_path) == []
 

@@ -83,8 +83,8 @@ def describe(content: dict[str, Any]) -> list[str]:
 
 
 def _text_lines(content: dict[str, Any]) -> list[str]:
-    dropped = [f"{content['n_empty']:,} empty ones dropped"] if content["n_empty"] else []
-    dropped += [f"{content['n_duplicates']:,} duplicates dropped"] if content["n_duplicates"] else []
+    dropped = [f"{content['n_empty']:,} empty dropped"] if content["n_empty"] else []
+    dropped += [f"{content['n_duplicates']:,} repeated dropped"] if content["n_duplicates"] else []
     also = f" ({', '.join(dropped)})" if dropped else ""
     return [
         f"  text        {content['text_bytes'] / 1e6:,.1f} MB in {_count(content['n_documents'], 'document')}{also}",
