@@ -32,7 +32,7 @@ def main() -> None:
     folder = WORK / run[1]
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     print(f"\n--- before training\n{samples[0]['text']}\n\n--- after training", flush=True)
-    pylm("generate", run[1], "--prompt", PROMPT, "--max-tokens", "160", "--seed", "1")
+    pylm("generate", run[1], "--prompt", PROMPT, "--max-tokens", "200", "--seed", "1")
 
     record = json.loads((folder / "run.json").read_text())
     print(

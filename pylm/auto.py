@@ -159,6 +159,7 @@ def _auto_preset(facts: Facts) -> dict[str, Value]:
         "optimizer.name": "muon",
         "optimizer.lr": size.lr,
         "schedule.kind": "wsd",
+        "schedule.warmup": 20,
         "schedule.final_fraction": 0.0,
     }
 

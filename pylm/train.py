@@ -130,7 +130,7 @@ class Trainer:
         progress_before = self.clock.progress(state.step)
         began = time.monotonic()
         factor = learning_rate_factor(
-            state.step, self.clock.schedule_progress(state.step), self.config.schedule
+            self.clock.warm(state.step), self.clock.schedule_progress(state.step), self.config.schedule
         )
         set_learning_rate(self.optimizers, factor)
         loss, grad_norm = self._forward_backward()
