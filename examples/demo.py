@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "demo"
-PROMPT = "def "
+PROMPT = "def main("
 
 
 def main() -> None:
