@@ -151,7 +151,9 @@ class Stream:
 class Learner:
     """Counts texts, then learns a vocabulary from them."""
 
-    def __new__(cls, pattern: str, over_bytes: bool, special_tokens: list[str], threads: int) -> Learner:
+    def __new__(
+        cls, pattern: str, over_bytes: bool, special_tokens: list[str], special_ids: str, threads: int
+    ) -> Learner:
         """Begin; the strings of special tokens are not learned from."""
 
     def add(self, texts: list[bytes]) -> None:
@@ -160,7 +162,6 @@ class Learner:
     def learn(
         self,
         vocab_size: int,
-        special_ids: str,
         ties: str,
         min_frequency: int,
         max_token_bytes: int | None,
