@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from pylm.errors import ConfigError
 from pylm.generate import GenerationSettings, generate, prompt_tokens, sample_text, window_start
+from pylm.models.build import build_model
+from pylm.models.config import ModelConfig
 from pylm.sampling import SamplingSettings
 
 GREEDY = SamplingSettings(temperature=0, top_k=0)
@@ -162,6 +164,54 @@ def test_cached_and_uncached_say_the_same_past_a_full_context(context: int, n_pr
         texts.append([[choice.token for choice in sample.choices] for sample in samples])
     assert texts[0] == texts[1]
     assert texts[0][0] != texts[0][1], "samples of one batch differ"
+
+
+FAMILIES: list[dict[str, object]] = [
+    {},
+    {"positions": "learned", "norm_kind": "layer", "mlp": "gelu", "bias": True},
+    {
+        "family": "tiny",
+        "norm": "post",
+        "norm_kind": "layer",
+        "positions": "sinusoid",
+        "mlp": "gelu_tanh",
+        "tied": False,
+    },
+    {
+        "family": "stacks",
+        "positions": "sinusoid",
+        "mlp": "relu",
+        "norm_kind": "layer",
+        "bias": True,
+        "tied": False,
+    },
+    {
+        "attention": "compressed",
+        "proj_ratio": 4,
+        "num_keep_boundary_chunk": 1,
+        "norm_kind": "layer",
+        "mlp": "gelu",
+    },
+]
+
+
+@pytest.mark.parametrize("switches", FAMILIES, ids=lambda switches: str(list(switches.values())[:2]))
+def test_every_family_says_the_same_with_and_without_its_cache(switches: dict[str, Any]) -> None:
+    shape = {"vocab_size": 257, "n_layers": 2, "width": 16, "n_heads": 2, "max_context": 40, "init_std": 0.5}
+    model = build_model(ModelConfig(**(shape | switches)))
+    texts = []
+    for cached in (True, False):
+        chosen = GenerationSettings(
+            SamplingSettings(temperature=1, top_k=5),
+            70,
+            ignore_end_of_text=True,
+            samples=2,
+            cached=cached,
+            seed=3,
+        )
+        texts.append([sample.text for sample in generate(model, Bytes(), list(b"Once"), chosen)])  # type: ignore[arg-type]
+    assert texts[0] == texts[1]
+    assert len(set(texts[0][0])) > 5
 
 
 def test_a_long_prompt_reads_as_if_it_had_been_generated() -> None:
