@@ -199,9 +199,8 @@ _BLOCKS = {"transformer": _residual_blocks, "tiny": _residual_blocks, "stacks": 
 
 
 def _last_gradients(config: ModelConfig, load: Load) -> int:
-    """Bytes beside the gradients when the last of them is added.
+    """Bytes beside the gradients when the last of them, the embedding's, is there.
 
-    A tied table's is the sum of two others, a new tensor; one that is added to an older one is there beside it.
+    A tied table has two, which are then added; one that is added to an older one is there beside it.
     """
-    table = FLOAT * config.vocab_size * config.width
-    return table * (2 * config.tied + load.accumulates)
+    return FLOAT * config.vocab_size * config.width * (config.tied + load.accumulates)
