@@ -14,17 +14,16 @@ ROOT = Path(__file__).parents[1]
 PYTHON_LAYERS: list[list[str]] = [
     ["errors", "_bpe"],
     ["files", "progress", "published"],
-    ["models.config", "corpus", "tokenizer", "dataset_info", "folders", "parquet"],
+    ["models.config", "corpus", "tokenizer", "dataset_info"],
     ["models.presets", "made_up", "dataset"],
     ["config", "tokenize"],
     ["models"],
     ["accounting"],
     ["auto", "batches", "clock", "loss", "muon", "runs", "sampling"],
     ["optim"],
-    ["checkpoint", "metrics", "generate", "evaluate", "measure"],
+    ["checkpoint", "metrics", "generate", "evaluate"],
     ["train"],
     ["launch"],
-    ["prospect"],
     ["cli"],
 ]
 

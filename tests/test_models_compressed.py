@@ -8,14 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from pylm.errors import ConfigError
-from pylm.models import compressed, compressed_blocks
+from pylm.models import compressed_blocks
+from pylm.models import layout as layouts
 from pylm.models.attention import Attention
 from pylm.models.build import build_model
 from pylm.models.compressed import CompressedAttention
-from pylm.models.compression import Compression, Layout, dense_bias, projection
+from pylm.models.compression import Compression, dense_bias
 from pylm.models.config import ModelConfig
+from pylm.models.layout import Layout, projection
 from pylm.models.presets import find_preset
 from pylm.models.rotary import Rotary
 
@@ -76,6 +79,16 @@ def by_definition(layout: Layout, kind: str, q: Tensor, k: Tensor, v: Tensor, ro
     return torch.stack(outputs)
 
 
+def with_layout(layout: Layout, **settings: object) -> ModelConfig:
+    return dataclasses.replace(
+        CONFIG,
+        proj_ratio=layout.chunk,
+        proj_ratio_min=layout.ratios[0],
+        num_keep_boundary_chunk=layout.boundary,
+        **settings,
+    )
+
+
 def layer(config: ModelConfig) -> CompressedAttention:
     """One attention layer in float64, its parameters N(0, 0.3)."""
     attention = build_model(config).blocks[0].attention
@@ -88,8 +101,8 @@ def layer(config: ModelConfig) -> CompressedAttention:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No dense path beyond what the blocks need, and blocks of a few chunks."""
-    monkeypatch.setattr(compressed, "DENSE_TOKENS", 0)
-    monkeypatch.setitem(compressed_blocks.BLOCK_SCORES, "cpu", 2_000)
+    monkeypatch.setattr(layouts, "DENSE_TOKENS", 0)
+    monkeypatch.setitem(layouts.BLOCK_SCORES, "cpu", 2_000)
 
 
 @torch.no_grad()
@@ -105,14 +118,7 @@ def test_both_paths_equal_the_definition(
 ) -> None:
     if path == "blocks":
         request.getfixturevalue("small_blocks")
-    config = dataclasses.replace(
-        CONFIG,
-        proj_ratio=layout.chunk,
-        proj_ratio_min=layout.ratios[0],
-        num_keep_boundary_chunk=layout.boundary,
-        projection=kind,
-        positions=positions,
-    )
+    config = with_layout(layout, positions=positions, projection=kind)
     attention = layer(config)
     x_BTD = torch.randn(2, 76, 16, dtype=torch.float64)
     q, k, v = (part.view(2, 76, 2, 8) for part in attention.qkv(x_BTD).chunk(3, dim=-1))
@@ -126,15 +132,19 @@ def test_both_paths_equal_the_definition(
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("length", [130, 137])
-def test_gradients_of_the_blocks_equal_those_of_the_dense_path(layout: Layout, length: int) -> None:
-    n_chunks, n_slots = length // layout.chunk, sum(layout.sizes)
-    shapes = [(3, length, 8)] * 3 + [(3, n_chunks, n_slots, 8)] * 2
-    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    grad = torch.randn(3, length, 8, dtype=torch.float64)
-    dense = torch.autograd.grad(compressed_blocks.dense_attention(layout, *inputs), inputs, grad)
-    blocks = torch.autograd.grad(compressed_blocks.block_attention(layout, *inputs), inputs, grad)
+@pytest.mark.parametrize("positions", ["rope", "none"])
+def test_gradients_of_the_blocks_equal_those_of_the_dense_path(
+    layout: Layout, length: int, positions: str
+) -> None:
+    shared = layer(with_layout(layout, positions=positions)).compression
+    inputs = [torch.randn(2, length, 2, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    grad = torch.randn(2, length, 2, 8, dtype=torch.float64)
+    dense, blocks = (
+        torch.autograd.grad(attend(shared, *inputs), inputs, grad)
+        for attend in (compressed_blocks.dense_attention, compressed_blocks.block_attention)
+    )
     for ours, theirs in zip(blocks, dense, strict=True):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)  # tables are float32
 
 
 @pytest.mark.parametrize(("length", "n_keys"), [(64, 42), (8_192, 853)])
@@ -146,6 +156,17 @@ def test_the_last_query_sees_so_many_keys(length: int, n_keys: int) -> None:
 def test_the_number_of_keys_is_that_of_the_mask(layout: Layout) -> None:
     seen = torch.isfinite(dense_bias(layout, 150, torch.device("cpu"))).sum(1)
     assert [layout.n_keys(t) for t in range(150)] == seen.tolist()
+
+
+@pytest.mark.parametrize("length", [40, 64, 256, 257, 300, 400])
+def test_the_products_are_those_that_torch_counts(length: int) -> None:
+    attention = build_model(CONFIG, device="meta").blocks[0].attention
+    attention.qkv = torch.nn.Identity()
+    with FlopCounterMode(display=False) as counter:
+        attention.mix(torch.empty(3, length, 48, device="meta"))
+    layout, features = LAYOUTS[0], 8
+    products = 2 * layout.n_scores(length, 6, "meta") + 2 * layout.chunk * layout.n_pooled(length, 6, "meta")
+    assert counter.get_total_flops() == 2 * 3 * 2 * features * products
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -196,7 +217,7 @@ def test_the_fixed_matrix_is_fixed_and_of_its_kind(kind: str) -> None:
             torch.testing.assert_close(rows @ rows.T, torch.eye(10 // ratio) / ratio)
         else:
             assert 0.2 < (rows.square().sum(1).mean() * ratio).item() < 3
-    compression = Compression(CONFIG)
+    compression = Compression(CONFIG, None)
     assert not list(compression.parameters())
     assert not compression.state_dict()
 

@@ -13,9 +13,6 @@ from pylm.models.rotary import Rotary
 
 # Axes: B sequences, T positions, D model width, M chunks, S slots of a chunk, H heads, d features of a head, N = B x H.
 
-# Up to here one masked product is faster than blocks.
-DENSE_TOKENS = 256
-
 
 class CompressedAttention(Attention):
     """Attention over compressed keys and values; its parameters are those of full attention.
@@ -31,34 +28,31 @@ class CompressedAttention(Attention):
         """(B, T, D) to (B, H, T, d); with a cache, x holds the positions after those the cache has seen."""
         start = 0 if cache is None else cache.length
         qk_BTHd, v_BTHd = self.project(x_BTD)
-        raw_k_BTHd = qk_BTHd[:, :, self.n_heads :]
-        q_BTHd, k_BTHd = self.rotate(qk_BTHd, start).chunk(2, dim=2)
-        if cache is None or start == 0:
-            if cache is not None:
-                cache.fill(raw_k_BTHd, k_BTHd, v_BTHd)
-            mixed_BHTd: Tensor = self._uncached(q_BTHd, raw_k_BTHd, k_BTHd, v_BTHd)
-            return mixed_BHTd
-        pieces = []
-        for piece in cache.within_chunks(x_BTD.shape[1]):
-            cache.append(raw_k_BTHd[:, piece], k_BTHd[:, piece], v_BTHd[:, piece])
-            pieces.append(cache.attend(q_BTHd[:, piece].transpose(1, 2)))
-        return torch.cat(pieces, dim=2)
+        q_BTHd, k_BTHd = qk_BTHd.to(v_BTHd.dtype).chunk(2, dim=2)
+        if cache is not None and start > 0:
+            return self._cached(q_BTHd, k_BTHd, v_BTHd, cache)
+        if cache is not None:
+            cache.fill(k_BTHd, v_BTHd)
+        mixed_BTHd: Tensor = self._uncached(q_BTHd, k_BTHd, v_BTHd)
+        return mixed_BTHd.transpose(1, 2)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # blocks are a loop of data-dependent length
-    def _uncached(self, q_BTHd: Tensor, raw_k_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> Tensor:
-        layout = self.compression.layout
-        batch, length = q_BTHd.shape[:2]
-        q_BHTd, k_BHTd, v_BHTd = (x.transpose(1, 2) for x in (q_BTHd, k_BTHd, v_BTHd))
-        if length <= 2 * layout.boundary * layout.chunk:  # nothing to compress yet
-            return F.scaled_dot_product_attention(q_BHTd, k_BHTd, v_BHTd, is_causal=True)
-        slots = (self.compression.pool_keys(raw_k_BTHd), self.compression.pool(v_BTHd))
-        k_slots_NMSd, v_slots_NMSd = (x.permute(0, 3, 1, 2, 4).flatten(0, 1) for x in slots)
-        q_NTd, k_NTd, v_NTd = (x.flatten(0, 1) for x in (q_BHTd, k_BHTd, v_BHTd))
-        short = length <= max(DENSE_TOKENS, layout.settled * layout.chunk)
-        y_NTd = (dense_attention if short else block_attention)(
-            layout, q_NTd, k_NTd, v_NTd, k_slots_NMSd, v_slots_NMSd
-        )
-        return y_NTd.view(batch, -1, *y_NTd.shape[1:])
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over blocks, with its own gradient
+    def _uncached(self, q_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> Tensor:
+        shared, length = self.compression, q_BTHd.shape[1]
+        if length <= 2 * shared.layout.boundary * shared.layout.chunk:  # nothing to compress yet
+            turned = (shared.turn(q_BTHd, 0), shared.turn(k_BTHd, 0), v_BTHd)
+            q_BHTd, k_BHTd, v_BHTd = (x.transpose(1, 2) for x in turned)
+            return F.scaled_dot_product_attention(q_BHTd, k_BHTd, v_BHTd, is_causal=True).transpose(1, 2)
+        attend = dense_attention if shared.layout.is_dense(length) else block_attention
+        return attend(shared, q_BTHd, k_BTHd, v_BTHd)
+
+    def _cached(self, q_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor, cache: CompressedCache) -> Tensor:
+        pieces_BHTd = []
+        for piece in cache.within_chunks(q_BTHd.shape[1]):
+            q_BHTd = self.compression.turn(q_BTHd[:, piece], cache.length).transpose(1, 2)
+            cache.append(k_BTHd[:, piece], v_BTHd[:, piece])
+            pieces_BHTd.append(cache.attend(q_BHTd))
+        return torch.cat(pieces_BHTd, dim=2)
 
     def new_cache(self, max_tokens: int) -> CompressedCache:  # type: ignore[override]
         """An empty cache for up to `max_tokens` positions."""

@@ -1,230 +1,215 @@
-"""Compressed attention by blocks of chunks: time and memory grow with the keys that are seen, not with T x T.
+"""Compressed attention without a cache: densely for short sequences, by blocks of chunks for long ones.
 
 A block's scores are two products side by side: its queries with the far keys (the oldest chunks and one slot a chunk,
-shared by all), and each chunk's queries with its own near keys (the newest chunks and the finer slots). The backward
-pass computes a block's weights again, so that only inputs are kept.
+shared by all chunks), and each chunk's queries with its own near keys (the newest chunks and the finer slots). Only the
+layer's own input is kept for the backward pass, which computes each block again: memory is linear in T, and below that
+of fused full attention, which keeps rotated queries and keys and its result.
 """
 
 import math
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pylm.models.compression import Layout, dense_bias
+from pylm.models.compression import Compression, dense_bias
+from pylm.models.layout import Layout
 
-# Axes: N = B x H sequences and heads, T positions, M chunks, c positions of a chunk, S slots of a chunk, d features of
-# a head; within a block G chunks, Q queries, K keys.
-
-# Scores of one block, all heads. 4 MB stay in a CPU's caches (8,192 positions, 16 heads of 64, one thread: 1.6 s with
-# 2^20 or 2^21 numbers, 2.3 with 2^18); a GPU wants fewer, larger steps.
-BLOCK_SCORES = {"cpu": 2**20, "cuda": 2**25}
+# Axes: B sequences, T positions, H heads, d features of a head, N = B x H; M chunks, S slots of a chunk, c positions of
+# a chunk; within a block G chunks, Q queries, K keys.
 
 
-def dense_attention(
-    layout: Layout, q: Tensor, k: Tensor, v: Tensor, k_slots: Tensor, v_slots: Tensor
-) -> Tensor:
-    """All scores at once, masked: for short sequences, and the slow twin of `block_attention`.
-
-    q, k, v: (N, T, d), rotated; slots: (N, M, S, d), rotated at their own positions. Returns (N, T, d).
-    """
-    bias = dense_bias(layout, q.shape[1], q.device).to(q.dtype)
-    keys, values = torch.cat((k, k_slots.flatten(1, 2)), 1), torch.cat((v, v_slots.flatten(1, 2)), 1)
-    return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
-
-
-def block_attention(
-    layout: Layout, q: Tensor, k: Tensor, v: Tensor, k_slots: Tensor, v_slots: Tensor
-) -> Tensor:
-    """The same by blocks of chunks, in memory linear in T, without the scores that would be masked.
-
-    T may be any number above `settled` chunks.
-    """
-    start = layout.settled * layout.chunk
-    head = dense_attention(
-        layout,
-        q[:, :start],
-        k[:, :start],
-        v[:, :start],
-        k_slots[:, : layout.settled],
-        v_slots[:, : layout.settled],
+def dense_attention(shared: Compression, q_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> Tensor:
+    """All scores at once, masked; q and k unrotated. Returns (B, T, H, d). The slow twin of `block_attention`."""
+    bias = dense_bias(shared.layout, q_BTHd.shape[1], q_BTHd.device).to(q_BTHd.dtype)
+    keys_BTHd = torch.cat((shared.turn(k_BTHd, 0), shared.pool_keys(k_BTHd).flatten(1, 2)), dim=1)
+    values_BTHd = torch.cat((v_BTHd, shared.pool(v_BTHd).flatten(1, 2)), dim=1)
+    q_BHTd, keys_BHTd, values_BHTd = (
+        x.transpose(1, 2) for x in (shared.turn(q_BTHd, 0), keys_BTHd, values_BTHd)
     )
-    padding = -q.shape[1] % layout.chunk
-    if padding:
-        q, k, v = (F.pad(x, (0, 0, 0, padding)) for x in (q, k, v))
-        # The unfinished chunk is nobody's past yet: its slots are never read.
-        k_slots, v_slots = (F.pad(x, (0, 0, 0, 0, 0, 1)) for x in (k_slots, v_slots))
-    tail: Tensor = _Blocks.apply(q[:, start:] * q.shape[2] ** -0.5, k, v, k_slots, v_slots, layout)
-    return torch.cat((head, tail[:, : tail.shape[1] - padding]), dim=1)
+    return F.scaled_dot_product_attention(q_BHTd, keys_BHTd, values_BHTd, attn_mask=bias).transpose(1, 2)
+
+
+def block_attention(shared: Compression, q_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> Tensor:
+    """The same by blocks, for more than `settled` chunks."""
+    mixed_BTHd: Tensor = _Blocks.apply(q_BTHd, k_BTHd, v_BTHd, shared)
+    return mixed_BTHd
 
 
 class _Blocks(torch.autograd.Function):
-    """Attention of the chunks from `settled` on; the backward pass computes each block's weights again."""
+    """Keeps its inputs alone; each part's gradient is torch's own, of a forward pass repeated on that part."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, k_slots: Tensor, v_slots: Tensor, layout: Layout
-    ) -> Tensor:
-        ctx.save_for_backward(q, k, v, k_slots, v_slots)
-        ctx.layout = layout
-        keys, values = _Keys(layout, k, k_slots), _Keys(layout, v, v_slots)
-        out = torch.empty_like(q)
-        for first, last in _blocks(layout, q, k_slots.shape[1]):
-            rows = slice((first - layout.settled) * layout.chunk, (last - layout.settled) * layout.chunk)
-            near = keys.near(first, last)
-            weights = _weights(layout, q[:, rows], keys.far(last), near)
-            out[:, rows] = _sum(weights, values.far(last), values.near(first, last))
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, shared: Compression) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.shared = shared
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        with _no_autocast(q.device.type):
+            oldest, rest, head = _parts(shared.layout, q.shape[1])
+            out[:, head] = dense_attention(shared, q[:, head], k[:, head], v[:, head])
+            far_k, far_v = _far_keys(shared, k[:, oldest], k[:, rest]), _far(shared, v[:, oldest], v[:, rest])
+            for first, last in _blocks(shared.layout, q):
+                rows, window, far = _extent(shared.layout, first, last, q.shape[1])
+                out[:, rows] = _block(
+                    shared, first, q[:, rows], k[:, window], v[:, window], far_k[:, far], far_v[:, far]
+                )
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        layout: Layout = ctx.layout
-        q, k, v, k_slots, v_slots = ctx.saved_tensors
-        keys, values = _Keys(layout, k, k_slots), _Keys(layout, v, v_slots)
-        k_grads, v_grads = _KeyGrads(layout, k, k_slots), _KeyGrads(layout, v, v_slots)
-        q_grad = torch.empty_like(q)
-        for first, last in _blocks(layout, q, k_slots.shape[1]):
-            rows = slice((first - layout.settled) * layout.chunk, (last - layout.settled) * layout.chunk)
-            near, far = keys.near(first, last), keys.far(last)
-            query, grad = q[:, rows], grads[0][:, rows].contiguous()
-            weights = _weights(layout, query, far, near)
-            v_grads.add(first, last, weights, grad)
-            score_grad = _products(grad, values.far(last), values.near(first, last)).mul_(weights)
-            score_grad.addcmul_(weights, score_grad.sum(-1, keepdim=True), value=-1)
-            q_grad[:, rows] = _sum(score_grad, far, near)
-            k_grads.add(first, last, score_grad, query)
-        k_grad, k_slot_grad = k_grads.finish()
-        v_grad, v_slot_grad = v_grads.finish()
-        return q_grad, k_grad, v_grad, k_slot_grad, v_slot_grad, None
+        q, k, v = ctx.saved_tensors
+        shared: Compression = ctx.shared
+        grad = grads[0]
+        dq, dk, dv = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+        with _no_autocast(q.device.type):
+            oldest, rest, head = _parts(shared.layout, q.shape[1])
+            far_k, far_v = _far_keys(shared, k[:, oldest], k[:, rest]), _far(shared, v[:, oldest], v[:, rest])
+            dfar_k, dfar_v = torch.zeros_like(far_k), torch.zeros_like(far_v)
+            for first, last in _blocks(shared.layout, q):
+                rows, window, far = _extent(shared.layout, first, last, q.shape[1])
+                inputs = (q[:, rows], k[:, window], v[:, window], far_k[:, far], far_v[:, far])
+                sums = (dq[:, rows], dk[:, window], dv[:, window], dfar_k[:, far], dfar_v[:, far])
+                _add_gradients(partial(_block, shared, first), inputs, grad[:, rows], sums)
+            _add_gradients(
+                partial(dense_attention, shared),
+                (q[:, head], k[:, head], v[:, head]),
+                grad[:, head],
+                (dq[:, head], dk[:, head], dv[:, head]),
+            )
+            _add_gradients(
+                partial(_far_keys, shared), (k[:, oldest], k[:, rest]), dfar_k, (dk[:, oldest], dk[:, rest])
+            )
+            _add_gradients(
+                partial(_far, shared), (v[:, oldest], v[:, rest]), dfar_v, (dv[:, oldest], dv[:, rest])
+            )
+        return dq, dk, dv, None
 
 
-class _Keys:
-    """Keys (or values) as a block of chunks sees them: the far ones shared by all chunks, the near ones by chunk."""
-
-    def __init__(self, layout: Layout, whole_NTd: Tensor, slots_NMSd: Tensor) -> None:
-        self.layout = layout
-        self.whole_NMcd = whole_NTd.view(whole_NTd.shape[0], -1, layout.chunk, whole_NTd.shape[2])
-        self.slots_NMSd = slots_NMSd
-        oldest = whole_NTd[:, : layout.boundary * layout.chunk]
-        self.far_NKd = torch.cat((oldest, slots_NMSd[:, layout.boundary :, -1]), dim=1)
-
-    def far(self, last: int) -> Tensor:
-        """The oldest chunks, then the slots that chunks before `last` may see: (N, K, d)."""
-        return self.far_NKd[:, : self.layout.n_far(last)]
-
-    def near(self, first: int, last: int) -> Tensor:
-        """The newest chunks and the finer slots of each chunk in first..last, (N x G, K, d)."""
-        return torch.cat(
-            _near_views(self.layout, self.whole_NMcd, self.slots_NMSd, first, last), dim=2
-        ).flatten(0, 1)
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    """Keep the inputs' dtype in both passes: autocast is on in the forward pass and off in the backward pass."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
-class _KeyGrads:
-    """Gradients of keys (or values), summed over blocks."""
-
-    def __init__(self, layout: Layout, whole_NTd: Tensor, slots_NMSd: Tensor) -> None:
-        self.layout = layout
-        self.whole_NTd = torch.zeros_like(whole_NTd)
-        self.slots_NMSd = torch.zeros_like(slots_NMSd)
-        n_far = layout.boundary * (layout.chunk - 1) + slots_NMSd.shape[1]
-        self.far_NKd = whole_NTd.new_zeros(whole_NTd.shape[0], n_far, whole_NTd.shape[2])
-
-    def add(self, first: int, last: int, left_NQK: Tensor, right_NQd: Tensor) -> None:
-        """Add left^T right, the gradient of the block's keys."""
-        n_far = self.layout.n_far(last)
-        self.far_NKd[:, :n_far].baddbmm_(left_NQK[:, :, :n_far].transpose(1, 2), right_NQd)
-        by_chunk = left_NQK.view(-1, self.layout.chunk, left_NQK.shape[2])[:, :, n_far:]
-        right = right_NQd.reshape(-1, self.layout.chunk, right_NQd.shape[2])
-        near = torch.bmm(by_chunk.transpose(1, 2), right).view(
-            left_NQK.shape[0], last - first, -1, right.shape[2]
-        )
-        whole_NMcd = self.whole_NTd.view(near.shape[0], -1, self.layout.chunk, near.shape[3])
-        views = _near_views(self.layout, whole_NMcd, self.slots_NMSd, first, last)
-        for view, part in zip(views, torch.split(near, [v.shape[2] for v in views], dim=2), strict=True):
-            view += part
-
-    def finish(self) -> tuple[Tensor, Tensor]:
-        """Gradients of the whole keys and of the slots."""
-        n_oldest = self.layout.boundary * self.layout.chunk
-        self.whole_NTd[:, :n_oldest] += self.far_NKd[:, :n_oldest]
-        self.slots_NMSd[:, self.layout.boundary :, -1] += self.far_NKd[:, n_oldest:]
-        return self.whole_NTd, self.slots_NMSd
+def _add_gradients(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor, sums: Sequence[Tensor]
+) -> None:
+    """Add the gradients of one part's inputs to their sums."""
+    with torch.enable_grad():
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        out = function(*leaves)
+    for total, part in zip(sums, torch.autograd.grad(out, leaves, grad), strict=True):
+        total += part
 
 
-def _near_views(
-    layout: Layout, whole_NMcd: Tensor, slots_NMSd: Tensor, first: int, last: int
-) -> list[Tensor]:
-    """What chunks first..last see besides the far keys, each a view (N, G, ., d): newest chunks, then finer slots."""
+def _parts(layout: Layout, length: int) -> tuple[slice, slice, slice]:
+    """Positions of the oldest chunks, of the other complete ones, and of those that blocks do not cover."""
+    oldest = layout.boundary * layout.chunk
+    complete = length // layout.chunk * layout.chunk
+    return slice(0, oldest), slice(oldest, complete), slice(0, layout.settled * layout.chunk)
+
+
+def _blocks(layout: Layout, q_BTHd: Tensor) -> list[tuple[int, int]]:
+    n_chunks = -(-q_BTHd.shape[1] // layout.chunk)
+    return layout.blocks(n_chunks, q_BTHd.shape[0] * q_BTHd.shape[2], q_BTHd.device.type)
+
+
+def _extent(layout: Layout, first: int, last: int, length: int) -> tuple[slice, slice, slice]:
+    """Positions of a block's queries, of the chunks its near keys come from, and its far keys."""
+    end = min(last * layout.chunk, length)
+    start = (first - layout.far + 1) * layout.chunk
+    return slice(first * layout.chunk, end), slice(start, end), slice(0, layout.n_far(last))
+
+
+def _far(shared: Compression, oldest_BTHd: Tensor, rest_BTHd: Tensor) -> Tensor:
+    """Values of the oldest chunks, then of one slot of each other complete chunk: (N, K, d)."""
+    slots_BMHd = shared.pool(rest_BTHd, far_only=True)[:, :, 0]
+    return torch.cat((oldest_BTHd, slots_BMHd), dim=1).transpose(1, 2).flatten(0, 1)
+
+
+def _far_keys(shared: Compression, oldest_BTHd: Tensor, rest_BTHd: Tensor) -> Tensor:
+    """The same for keys, turned."""
+    slots_BMHd = shared.pool_keys(rest_BTHd, shared.layout.boundary, far_only=True)[:, :, 0]
+    return torch.cat((shared.turn(oldest_BTHd, 0), slots_BMHd), dim=1).transpose(1, 2).flatten(0, 1)
+
+
+def _block(
+    shared: Compression,
+    first: int,
+    q_BQHd: Tensor,
+    k_BWHd: Tensor,
+    v_BWHd: Tensor,
+    far_k_NKd: Tensor,
+    far_v_NKd: Tensor,
+) -> Tensor:
+    """Attention of the queries from chunk `first` on, (B, Q, H, d); k and v are those of the window, unrotated."""
+    layout = shared.layout
+    batch, n_queries, _, size = q_BQHd.shape
+    window = first - layout.far + 1
+    n_chunks = -(-n_queries // layout.chunk)
+    padding = n_chunks * layout.chunk - n_queries
+    near_k = _near(
+        layout,
+        shared.turn(k_BWHd, window * layout.chunk),
+        shared.pool_keys(k_BWHd, window),
+        n_chunks,
+        padding,
+    )
+    near_v = _near(layout, v_BWHd, shared.pool(v_BWHd), n_chunks, padding)
+    q_BQHd = F.pad(shared.turn(q_BQHd, first * layout.chunk), (0, 0, 0, 0, 0, padding))
+    q_NQd = q_BQHd.transpose(1, 2).flatten(0, 1)
+    by_chunk = q_NQd.reshape(-1, layout.chunk, size)
+    far_bias, near_bias = _biases(layout, n_chunks, far_k_NKd.shape[1], q_NQd.device)
+    far_NQK = torch.baddbmm(far_bias.to(q_NQd.dtype), q_NQd, far_k_NKd.transpose(1, 2), alpha=size**-0.5)
+    near = torch.baddbmm(near_bias.to(q_NQd.dtype), by_chunk, near_k.transpose(1, 2), alpha=size**-0.5)
+    scores_NQK = torch.cat((far_NQK, near.view(*q_NQd.shape[:2], -1)), dim=2)
+    weights_NQK = scores_NQK.softmax(-1, dtype=torch.promote_types(torch.float32, q_NQd.dtype)).to(
+        q_NQd.dtype
+    )
+    n_far = far_k_NKd.shape[1]
+    near_weights = weights_NQK.view(*by_chunk.shape[:2], -1)[:, :, n_far:]
+    mixed_NQd = torch.baddbmm(
+        torch.bmm(near_weights, near_v).view(q_NQd.shape), weights_NQK[:, :, :n_far], far_v_NKd
+    )
+    return mixed_NQd.view(batch, -1, *mixed_NQd.shape[1:]).transpose(1, 2)[:, :n_queries]
+
+
+def _near(layout: Layout, whole_BWHd: Tensor, slots_BMSHd: Tensor, n_chunks: int, padding: int) -> Tensor:
+    """Each chunk's own keys (or values), (N x G, K, d): the newest chunks, then the finer slots.
+
+    The window begins far - 1 chunks before the block.
+    """
+    padded_BWHd = F.pad(whole_BWHd, (0, 0, 0, 0, 0, padding))
+    whole_BMcHd = padded_BWHd.view(whole_BWHd.shape[0], -1, layout.chunk, *whole_BWHd.shape[2:])
     views = []
     for back in range(layout.boundary - 1, -1, -1):
-        views.append(whole_NMcd[:, first - back : last - back])
+        start = layout.far - 1 - back
+        views.append(whole_BMcHd[:, start : start + n_chunks])
     column = 0
     for i, size in enumerate(layout.sizes[:-1]):
-        back = layout.boundary + i
-        views.append(slots_NMSd[:, first - back : last - back, column : column + size])
+        start = layout.far - 1 - layout.boundary - i
+        views.append(slots_BMSHd[:, start : start + n_chunks, column : column + size])
         column += size
-    return views
-
-
-def _weights(layout: Layout, query_NQd: Tensor, far_NKd: Tensor, near: Tensor) -> Tensor:
-    """Softmax over a block's far and near keys, (N, Q, K)."""
-    scores_NQK = _products(query_NQd, far_NKd, near)
-    scores_NQK += _bias(layout, query_NQd.shape[1], far_NKd.shape[1], query_NQd.device)
-    return scores_NQK.softmax(-1)
-
-
-def _products(left_NQd: Tensor, far_NKd: Tensor, near: Tensor) -> Tensor:
-    """Each row of `left` times the far keys and times its own chunk's near keys, side by side."""
-    n, rows, size = left_NQd.shape
-    chunk = n * rows // near.shape[0]
-    out_NQK = left_NQd.new_empty(n, rows, far_NKd.shape[1] + near.shape[1])
-    torch.bmm(left_NQd, far_NKd.transpose(1, 2), out=out_NQK[:, :, : far_NKd.shape[1]])
-    by_chunk = out_NQK.view(-1, chunk, out_NQK.shape[2])[:, :, far_NKd.shape[1] :]
-    torch.bmm(left_NQd.reshape(-1, chunk, size), near.transpose(1, 2), out=by_chunk)
-    return out_NQK
-
-
-def _sum(weights_NQK: Tensor, far_NKd: Tensor, near: Tensor) -> Tensor:
-    """Weighted sum of far and near rows, (N, Q, d)."""
-    n, rows, n_keys = weights_NQK.shape
-    n_far = far_NKd.shape[1]
-    by_chunk = weights_NQK.view(near.shape[0], -1, n_keys)[:, :, n_far:]
-    out_NQd = torch.bmm(by_chunk, near).view(n, rows, -1)
-    return out_NQd.baddbmm_(weights_NQK[:, :, :n_far], far_NKd)
+    return torch.cat([view.permute(0, 3, 1, 2, 4) for view in views], dim=3).flatten(0, 2)
 
 
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)  # a cached tensor may be wanted by a backward pass later
-def _bias(layout: Layout, n_queries: int, n_far: int, device: torch.device) -> Tensor:
-    """What is added to a block's scores, (Q, K): causal in the own chunk, ln r for slots, no far slot too early."""
-    chunk, n_chunks = layout.chunk, n_queries // layout.chunk
-    n_oldest = layout.boundary * chunk
+def _biases(layout: Layout, n_chunks: int, n_far: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What is added to scores of far keys (Q, K) and of near ones (c, K): ln r for slots, -inf for what is not past."""
+    chunk = layout.chunk
     far = torch.zeros(n_chunks, n_far, device=device)
-    far[:, n_oldest:] = math.log(chunk)
+    far[:, layout.boundary * chunk :] = math.log(chunk)
     later = torch.ones(n_chunks, n_chunks, dtype=torch.bool, device=device).triu(1)
     far[:, n_far - n_chunks :].masked_fill_(later, -math.inf)
+    own = torch.ones(chunk, chunk, dtype=torch.bool, device=device).triu(1)
     near = torch.zeros(chunk, layout.boundary * chunk, device=device)
-    near[:, -chunk:].masked_fill_(
-        torch.ones(chunk, chunk, dtype=torch.bool, device=device).triu(1), -math.inf
-    )
+    near[:, -chunk:].masked_fill_(own, -math.inf)
     slots = [
         math.log(r) for r, size in zip(layout.ratios[:-1], layout.sizes, strict=False) for _ in range(size)
     ]
     near = torch.cat((near, torch.tensor(slots, device=device).expand(chunk, -1)), dim=1)
-    return torch.cat((far.repeat_interleave(chunk, 0), near.repeat(n_chunks, 1)), dim=1)
-
-
-def _blocks(layout: Layout, q_NTd: Tensor, n_chunks: int) -> list[tuple[int, int]]:
-    """Ranges of chunks, from `settled` on, whose scores fit the budget."""
-    budget = BLOCK_SCORES.get(q_NTd.device.type, BLOCK_SCORES["cuda"])
-    n_near = layout.boundary * layout.chunk + sum(layout.sizes[:-1])
-    ranges = []
-    first = layout.settled
-    while first < n_chunks:
-        row = q_NTd.shape[0] * layout.chunk * (layout.n_far(first + 1) + n_near)
-        last = min(n_chunks, first + max(1, min(budget // row, 64)))
-        ranges.append((first, last))
-        first = last
-    return ranges
+    return far.repeat_interleave(chunk, 0), near

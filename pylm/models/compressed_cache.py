@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pylm.models.cache import LayerCache
-from pylm.models.compression import Compression, Layout
+from pylm.models.compression import Compression
+from pylm.models.layout import Layout
 
 # Axes: B sequences, T positions, K keys and slots, S slots of a chunk, H heads, d features of a head.
 
@@ -39,23 +40,25 @@ class CompressedCache(LayerCache):
             yield slice(done, done + size)
             done += size
 
-    def append(self, raw_k_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> None:
-        """Add positions of one chunk: keys before and after rotation, and values."""
+    def append(self, k_BTHd: Tensor, v_BTHd: Tensor) -> None:
+        """Add unrotated keys and values of positions of one chunk."""
         keys, values = self._sides(k_BTHd)
         chunk, offset = divmod(self.length, self.layout.chunk)
         if offset == 0 and chunk > 0:
             keys.close(chunk - 1, self.compression.pool_keys(keys.current_BcHd, chunk - 1))
             values.close(chunk - 1, self.compression.pool(values.current_BcHd))
-        keys.write(chunk, offset, k_BTHd, raw_k_BTHd)
+        keys.write(chunk, offset, self.compression.turn(k_BTHd, self.length), k_BTHd)
         values.write(chunk, offset, v_BTHd, v_BTHd)
         self.length += k_BTHd.shape[1]
 
-    def fill(self, raw_k_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> None:
+    def fill(self, k_BTHd: Tensor, v_BTHd: Tensor) -> None:
         """Take in a whole prompt; the cache must be empty."""
         keys, values = self._sides(k_BTHd)
         last = (k_BTHd.shape[1] - 1) // self.layout.chunk
         done = last * self.layout.chunk  # chunks before the last one are closed
-        keys.fill(last, k_BTHd, raw_k_BTHd, self.compression.pool_keys(raw_k_BTHd[:, :done]))
+        keys.fill(
+            last, self.compression.turn(k_BTHd, 0), k_BTHd, self.compression.pool_keys(k_BTHd[:, :done])
+        )
         values.fill(last, v_BTHd, v_BTHd, self.compression.pool(v_BTHd[:, :done]))
         self.length = k_BTHd.shape[1]
 
@@ -159,8 +162,7 @@ class _Side:
 
 def _n_keys(layout: Layout, chunk: int) -> int:
     """Buffer rows that queries of `chunk` look at, those with nothing in them yet included."""
-    n_finer = sum(layout.sizes[:-1])
-    return layout.boundary * layout.chunk + n_finer + layout.n_far(chunk + 1)
+    return layout.n_near + layout.n_far(chunk + 1)
 
 
 def _newest(layout: Layout, chunk: int) -> int:

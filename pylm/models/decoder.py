@@ -131,7 +131,7 @@ def attention_maker(config: ModelConfig) -> Callable[[], Attention]:
     """What makes each layer's attention, of the config's kind; the layers share their tables."""
     rotary = make_rotary(config)
     if config.attention == "compressed":
-        compression = Compression(config)
+        compression = Compression(config, rotary)
         return lambda: CompressedAttention(config, rotary, compression)
     return lambda: Attention(config, rotary)
 
