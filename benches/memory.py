@@ -14,53 +14,33 @@ from pylm.models.config import ModelConfig
 
 # What each row stresses, the model, and the step.
 ROWS: list[tuple[str, dict[str, object], dict[str, object]]] = [
-    ("weights", {"n_layers": 12}, {"micro_batch": 1, "context": 256}),
-    ("weights, accumulated", {"n_layers": 12}, {"micro_batch": 1, "context": 256, "accumulates": True}),
+    ("weights", {}, {"micro_batch": 1, "context": 128}),
+    ("weights, accumulated", {}, {"micro_batch": 1, "context": 128, "accumulates": True}),
+    ("muon", {"qk_norm": True}, {"micro_batch": 1, "context": 128, "optimizer": "muon"}),
+    ("activations", {"width": 384, "n_heads": 6, "vocab_size": 1000}, {"micro_batch": 4, "context": 1024}),
+    ("recomputed", {}, {"micro_batch": 2, "context": 512, "activation_checkpointing": True}),
+    ("all alike", {}, {"micro_batch": 2, "context": 512}),
     (
-        "activations",
-        {"n_layers": 8, "width": 512, "n_heads": 8, "vocab_size": 1000},
-        {"micro_batch": 8, "context": 1024},
-    ),
-    (
-        "logits",
-        {"n_layers": 6, "width": 384, "n_heads": 6, "vocab_size": 32_000},
-        {"micro_batch": 16, "context": 256},
-    ),
-    ("everything", {"n_layers": 12}, {"micro_batch": 4, "context": 512}),
-    ("recomputed", {"n_layers": 12}, {"micro_batch": 4, "context": 512, "activation_checkpointing": True}),
-    ("muon", {"n_layers": 12, "qk_norm": True}, {"micro_batch": 1, "context": 512, "optimizer": "muon"}),
-    (
-        "stacks",
-        {
-            "family": "stacks",
-            "n_layers": 8,
-            "n_stacks": 2,
-            "width": 512,
-            "n_heads": 4,
-            "vocab_size": 8000,
-            "mlp": "relu",
-        }
-        | {"norm_kind": "layer", "positions": "sinusoid", "bias": True, "tied": False},
-        {"micro_batch": 4, "context": 512},
+        "vocabulary",
+        {"n_layers": 4, "width": 384, "n_heads": 6, "vocab_size": 100_000},
+        {"micro_batch": 8, "context": 256},
     ),
     (
         "dropout",
-        {"n_layers": 6, "width": 384, "n_heads": 6, "vocab_size": 1000, "dropout": 0.1},
+        {"n_layers": 6, "width": 256, "n_heads": 4, "vocab_size": 1000, "dropout": 0.1},
         {"micro_batch": 8, "context": 512},
     ),
     (
         "gelu, untied",
-        {
-            "n_layers": 8,
-            "width": 512,
-            "n_heads": 8,
-            "vocab_size": 8000,
-            "mlp": "gelu",
-            "bias": True,
-            "norm_kind": "layer",
-        }
+        {"width": 512, "n_heads": 8, "vocab_size": 8000, "mlp": "gelu", "bias": True, "norm_kind": "layer"}
         | {"positions": "learned", "tied": False},
-        {"micro_batch": 8, "context": 512},
+        {"micro_batch": 4, "context": 512},
+    ),
+    (
+        "stacks",
+        {"family": "stacks", "n_layers": 8, "n_stacks": 2, "width": 512, "n_heads": 4, "vocab_size": 8000}
+        | {"mlp": "relu", "norm_kind": "layer", "positions": "sinusoid", "bias": True, "tied": False},
+        {"micro_batch": 2, "context": 512},
     ),
 ]
 

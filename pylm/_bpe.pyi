@@ -1,7 +1,8 @@
 """The Rust core. Text crosses as bytes, arrays as numpy; long calls release the GIL."""
 
+from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +151,9 @@ class Stream:
 class Learner:
     """Counts texts, then learns a vocabulary from them."""
 
-    def __new__(cls, pattern: str, over_bytes: bool, special_tokens: list[str], threads: int) -> Learner:
+    def __new__(
+        cls, pattern: str, over_bytes: bool, special_tokens: list[str], special_ids: str, threads: int
+    ) -> Learner:
         """Begin; the strings of special tokens are not learned from."""
 
     def add(self, texts: list[bytes]) -> None:
@@ -159,9 +162,48 @@ class Learner:
     def learn(
         self,
         vocab_size: int,
-        special_ids: str,
         ties: str,
         min_frequency: int,
         max_token_bytes: int | None,
     ) -> Tokenizer:
         """Train, and end."""
+
+AUTO_VOCAB_SIZES: Final[list[tuple[int, int]]]
+"""Bytes of text and the vocabulary size from there on, the largest first."""
+
+def tokenize_corpus(
+    *,
+    inputs: Sequence[tuple[PathLike[str], str, str, bool]],
+    out: PathLike[str],
+    tokenizer: Tokenizer | str,
+    pattern: str,
+    alphabet: str,
+    vocab_size: int | None,
+    ties: str,
+    min_frequency: int,
+    max_token_bytes: int | None,
+    special_tokens: Sequence[str],
+    special_ids: str,
+    end_of_text: str | None,
+    bare_documents: bool,
+    field: str,
+    split: str,
+    val_fraction: float,
+    split_seed: int,
+    drop_duplicates: bool,
+    limit_bytes: int | None,
+    limit_tokens: int | None,
+    shard_tokens: int | None,
+    threads: int,
+    progress: Callable[[str, int, int], object] | None,
+) -> dict[str, Any]:
+    """Fill the empty folder `out` with token files, document offsets and tokenizer.json, and return a report.
+
+    `inputs` are (path, format, packing, is_val): text, lines, jsonl or parquet; none, gz, zst or xz. `tokenizer` is
+    bpe, byte, char, or a vocabulary to use as it is. `split` is none, auto, hash or tail; `end_of_text` None is the
+    vocabulary's own. Sizes are in bytes unpacked, of tokens where the name says so. `progress` is called about twenty
+    times a second with the stage (reading, counting, encoding in bytes on disk; merging in merges), done and total.
+
+    Raises ConfigError for settings, DataError for inputs and the disk, KeyboardInterrupt or whatever `progress` or a
+    signal handler raises; `out` then holds a part of the files.
+    """

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from pylm.config import LENGTHS, Config, Given, Value, from_flat
+from pylm.config import LENGTHS, Config, Given, OptimizerConfig, Value, from_flat
 from pylm.errors import ConfigError
 from pylm.models.presets import find_preset
 
@@ -41,9 +41,9 @@ class _Size:
 # A llama-like model whose size fits what the device can train on the data in minutes (CPU) or an hour (one GPU).
 AUTO_SIZES: dict[str, tuple[_Size, ...]] = {
     "cpu": (
-        _Size(1e6, 4, 128, 4, 128, 16, 3e-3),
-        _Size(1e8, 4, 256, 4, 256, 8, 3e-3),
-        _Size(math.inf, 6, 384, 6, 256, 16, 2e-3),
+        _Size(3e6, 4, 128, 2, 128, 16, 6e-3),
+        _Size(3e7, 4, 192, 3, 256, 8, 6e-3),
+        _Size(math.inf, 6, 384, 6, 256, 16, 4e-3),
     ),
     "cuda": (
         _Size(1e6, 6, 256, 4, 256, 32, 2e-3),
@@ -92,7 +92,7 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     )
     decisions.append(
         f"{settings['model.n_layers']} layers x {settings['model.width']}, context {context}, batch {batch_size}, "
-        f"lr {settings['optimizer.lr']:g} ({source})"
+        f"lr {settings.get('optimizer.lr', OptimizerConfig.lr):g} ({source})"
     )
     decisions.append(f"{n_parameters:,} parameters")
     settings |= _length(given, n_parameters, batch_size * context, facts, decisions)
@@ -159,6 +159,7 @@ def _auto_preset(facts: Facts) -> dict[str, Value]:
         "optimizer.name": "muon",
         "optimizer.lr": size.lr,
         "schedule.kind": "wsd",
+        "schedule.warmup": 20,
         "schedule.final_fraction": 0.0,
     }
 

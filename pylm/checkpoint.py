@@ -193,7 +193,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _check_shapes(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> None:
-    for name in expected.keys() | found.keys():
+    for name in sorted(expected.keys() | found.keys()):
         expected_shape: Any = tuple(expected[name]) if name in expected else "no such tensor"
         found_shape: Any = tuple(found[name].shape) if name in found else "no such tensor"
         if expected_shape != found_shape:

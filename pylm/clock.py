@@ -4,7 +4,9 @@ import time
 
 from pylm.config import ScheduleConfig, TrainConfig
 
-N_BUDGET_INTERVALS = 10  # a run that ends by time evaluates, saves and samples at every tenth of it
+N_BUDGET_INTERVALS = 10  # a run that ends by time evaluates and saves so often,
+MAX_WARMUP_SHARE = 0.05  # of a budget: a recipe's warm-up may be longer than all its steps
+MIN_INTERVAL_S = 20.0  # but not more often than this: below it the pauses would eat the budget
 
 
 class Clock:
@@ -40,11 +42,17 @@ class Clock:
         warmup = min(self._warmup, self._train.steps - 1)
         return max(0.0, (step - warmup) / (self._train.steps - warmup))
 
+    def warm(self, step: int) -> float:
+        """How far the warm-up has come at step `step`, above 0 to 1; of a budget it takes no more than its share."""
+        by_steps = (step + 1) / (self._warmup + 1)
+        by_time = self.progress(step) / MAX_WARMUP_SHARE if self._train.budget_s else 0.0
+        return min(1.0, max(by_steps, by_time))
+
     def due(self, every: int, step: int, progress_before: float) -> bool:
-        """Whether what happens every so many steps (every tenth of a budget) is due after `step` steps."""
+        """Whether what happens every so many steps (at fixed parts of a budget) is due after `step` steps."""
         if self._train.budget_s:
-            interval = int(self.progress(step) * N_BUDGET_INTERVALS)
-            return int(progress_before * N_BUDGET_INTERVALS) < interval < N_BUDGET_INTERVALS
+            n_intervals = max(1, min(N_BUDGET_INTERVALS, int(self._train.budget_s / MIN_INTERVAL_S)))
+            return int(progress_before * n_intervals) < int(self.progress(step) * n_intervals) < n_intervals
         return step % every == 0 and step < self._train.steps
 
     def eta_s(self, step: int, step_s: float) -> float:

@@ -88,7 +88,9 @@ class TrainConfig:
     batch_size: int = 32  # sequences of one optimizer step, over all devices
     micro_batch: int = 32  # sequences one device holds at a time; batch_size = micro_batch x accumulation
     context: int = 256  # tokens of a training window
-    activation_checkpointing: bool = False  # recompute each block in the backward pass: less memory, a third more work
+    activation_checkpointing: bool = (
+        False  # recompute each block in the backward pass: less memory, a third more work
+    )
     seed: int = 0
     device: str = "cpu"
     log_every: int = 10  # steps

@@ -1,6 +1,5 @@
 """A dataset folder: token files, document offsets, tokenizer; checked when opened, mapped when read."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from pylm.dataset_info import DatasetInfo, SplitInfo
+from pylm.dataset_info import DatasetInfo, SplitInfo, file_sha256
 from pylm.errors import DataError
 
 Ids = npt.NDArray[np.unsignedinteger]
@@ -87,7 +86,7 @@ class Dataset:
         tokenizer = folder / "tokenizer.json"
         if not tokenizer.is_file():
             raise _damaged(folder, "tokenizer.json is missing")
-        if (found := hashlib.sha256(tokenizer.read_bytes()).hexdigest()) != info.tokenizer_sha256:
+        if (found := file_sha256(tokenizer)) != info.tokenizer_sha256:
             raise DataError(
                 f"{tokenizer}: not the tokenizer of this dataset: "
                 f"expected sha256 {info.tokenizer_sha256[:12]}, found {found[:12]}; "
@@ -135,9 +134,7 @@ class Dataset:
         """Read every token file and compare its checksum. Raises DataError naming the first that differs."""
         for split in self.info.splits.values():
             for file in split.files:
-                with (self.path / file.name).open("rb") as opened:
-                    found = hashlib.file_digest(opened, "sha256").hexdigest()
-                if found != file.sha256:
+                if (found := file_sha256(self.path / file.name)) != file.sha256:
                     raise _damaged(self.path, f"{file.name}: expected sha256 {file.sha256}, found {found}")
 
 

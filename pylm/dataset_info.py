@@ -6,15 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from pylm.errors import DataError
 from pylm.files import read_json, write_json
 
 FORMAT = "pylm-dataset"
 VERSION = 1
 DATASET_JSON = "dataset.json"
-DTYPES = ("uint16", "uint32")
+DTYPE_BYTES = {"uint16": 2, "uint32": 4}
+NPY_HEADER_BYTES = 128  # of our *.idx.npy: fixed, because how many documents there are is known at the end
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,10 @@ class DatasetInfo:
             raise DataError(f"{folder}: expected a dataset folder, found none; make one with `pylm tokenize`")
         values = _Fields(path, read_json(path, FORMAT, VERSION))
         dtype = values.get("dtype", str)
-        if dtype not in DTYPES:
-            raise DataError(f"{path}: expected dtype {' or '.join(DTYPES)}, found {dtype!r}")
+        if dtype not in DTYPE_BYTES:
+            raise DataError(f"{path}: expected dtype {' or '.join(DTYPE_BYTES)}, found {dtype!r}")
         vocab_size = values.get("vocab_size", int)
-        if not 0 < vocab_size <= np.iinfo(dtype).max + 1:
+        if not 0 < vocab_size <= 1 << 8 * DTYPE_BYTES[dtype]:
             raise DataError(f"{path}: vocab_size {vocab_size} does not fit dtype {dtype}")
         end_of_text_id = values.get("end_of_text_id", int, type(None))
         if end_of_text_id is not None and not 0 <= end_of_text_id < vocab_size:
@@ -116,6 +115,12 @@ class DatasetInfo:
             splits=splits,
             settings=values.get("settings", dict),
         )
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Fields:

@@ -119,7 +119,7 @@ def generate(
         The samples in order; the pieces given to `on_text` join to their texts.
     """
     writers = [_Writer(tokenizer, settings) for _ in range(settings.samples)]
-    for step in _steps(model, prompt, settings):
+    for step in _steps(model, prompt, settings, _ids_without_token(tokenizer)):
         for number, (writer, choice) in enumerate(zip(writers, step, strict=True)):
             piece = writer.add(choice)
             if piece and on_text is not None:
@@ -142,8 +142,18 @@ def window_start(n_tokens: int, context: int) -> int:
     return max(0, -(-(n_tokens - context) // step) * step)
 
 
-def _steps(model: Decoder, prompt: list[int], settings: GenerationSettings) -> Iterator[list[Choice]]:
-    """Yield a token for each sample, max_tokens times; who has enough samples stops asking."""
+def _ids_without_token(tokenizer: Tokenizer) -> list[int]:
+    """Ids below vocab_size that stand for nothing (cl100k has one such), and must not be said."""
+    if tokenizer.n_tokens == tokenizer.vocab_size:
+        return []
+    special = set(tokenizer.special_tokens.values())
+    return [i for i in (tokenizer.token_lengths() == 0).nonzero()[0].tolist() if i not in special]
+
+
+def _steps(
+    model: Decoder, prompt: list[int], settings: GenerationSettings, banned: list[int]
+) -> Iterator[list[Choice]]:
+    """Yield a token for each sample, max_tokens times; who has enough stops asking."""
     device = model.head_weight.device
     generator = torch.Generator(device).manual_seed(settings.seed)
     said_BT = torch.tensor(prompt, device=device).repeat(settings.samples, 1)
@@ -151,6 +161,7 @@ def _steps(model: Decoder, prompt: list[int], settings: GenerationSettings) -> I
         read = _Reader(model, settings)
         for _ in range(settings.max_tokens):
             logits_BV = read(said_BT)
+            logits_BV[:, banned] = float("-inf")
             tokens_B = sample(logits_BV, said_BT, settings.sampling, generator)
             said_BT = torch.cat([said_BT, tokens_B[:, None]], dim=1)
             yield _choices(logits_BV, tokens_B, settings.top_probabilities)

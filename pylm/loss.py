@@ -64,7 +64,10 @@ class _HeadLoss(torch.autograd.Function):
                 grad_RV = _grad_logits(logits_RV, log_sum_R, targets_R)
                 matrix_RV = grad_RV.to(weight_VD.dtype)
                 torch.mm(matrix_RV, weight_VD, out=grad_x_ND[begin : begin + len(x_RD)])
-                grad_weight_VD += matrix_RV.T @ x_RD
+                if grad_weight_VD.dtype == x_RD.dtype:
+                    grad_weight_VD.addmm_(matrix_RV.T, x_RD)
+                else:
+                    grad_weight_VD += matrix_RV.T @ x_RD
                 if grad_bias_V is not None:
                     grad_bias_V += grad_RV.sum(0)
             begin += len(x_RD)

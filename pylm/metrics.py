@@ -90,7 +90,8 @@ def draw_curve(run: Path) -> Path:
 
     lines = read_lines(run / "metrics.jsonl")
     train = [line for line in lines if "loss" in line]
-    val = [line for line in lines if "val_loss" in line]
+    # The last evaluation takes more windows than the others: a figure, not a point of their curve.
+    val = [line for line in lines if "val_loss" in line and not line.get("final")]
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, name, label, unit in zip(

@@ -43,12 +43,11 @@ def set_learning_rate(optimizers: Sequence[Optimizer], factor: float) -> None:
             group["lr"] = group["peak_lr"] * factor
 
 
-def learning_rate_factor(step: int, progress: float, config: ScheduleConfig) -> float:
-    """The part of the peak rate for step `step` (from 0) of a run that is `progress` (0 to 1) through its schedule.
+def learning_rate_factor(warm: float, progress: float, config: ScheduleConfig) -> float:
+    """The part of the peak rate for a step that is `progress` (0 to 1) through its schedule.
 
-    The first `warmup` steps rise linearly, the first of them already above zero and below the peak.
+    `warm`, 0 to 1, is how far the linear warm-up has come; its first step is above zero and below the peak.
     """
-    warm = min(1.0, (step + 1) / (config.warmup + 1))
     remaining = {
         "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
         "linear": 1 - progress,

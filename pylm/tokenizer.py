@@ -79,11 +79,11 @@ class Tokenizer:
         """
         if special_tokens is None:
             special_tokens = () if special_ids == "front" else (END_OF_TEXT,)
-        n_threads = _n_threads(threads)
-        learner = _bpe.Learner(pattern, alphabet == "bytes", list(special_tokens), n_threads)
+        over_bytes = alphabet == "bytes"
+        learner = _bpe.Learner(pattern, over_bytes, list(special_tokens), special_ids, _n_threads(threads))
         for batch in _batches(texts):
             learner.add(batch)
-        return cls(learner.learn(vocab_size, special_ids, ties, min_frequency, max_token_bytes))
+        return cls(learner.learn(vocab_size, ties, min_frequency, max_token_bytes))
 
     @classmethod
     def byte(cls, special_tokens: Sequence[str] = (END_OF_TEXT,), special_ids: SpecialIds = "end") -> Self:

@@ -29,7 +29,8 @@ from pylm.progress import ProgressLine, duration
 from pylm.sampling import SamplingSettings
 from pylm.tokenizer import Tokenizer
 
-FINAL_EVALUATION_SHARE = 0.03  # of a budget
+# Of a budget: each evaluation on the way, the last one; seconds for the last sample and the picture.
+EVALUATION_SHARE, FINAL_EVALUATION_SHARE, END_S = 0.004, 0.03, 1.5
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Trainer:
         self.progress = ProgressLine()
         self._stop_signal: int | None = None
         self._save_s = self._steps_s = 0.0  # seconds of the last save; of all steps of this process
-        self._final_tokens = config.train.final_eval_tokens
+        self._eval_tokens, self._final_tokens = config.train.eval_tokens, config.train.final_eval_tokens
+        self._eval_rate = 1.0  # tokens a second
 
     def run(self) -> Outcome:
         """Train to the end of the schedule. Raises Interrupted after a signal, with the state saved."""
@@ -96,27 +98,31 @@ class Trainer:
         return state
 
     def _begin(self) -> None:
-        """Evaluate, sample and save the untrained model; measure what the end of a budget will take."""
+        """Evaluate, sample and save the untrained model; plan how a budget will end."""
+        if self.config.train.budget_s:
+            self._fit_evaluations()
         if self.state.step == 0:
             self._evaluate_and_log()
             self._sample()
             self._save()
         if self.config.train.budget_s:
-            self.clock.reserve(self._measure_end())
+            n_final = self._n_evaluated(self._final_tokens) + self._n_evaluated(self._eval_tokens)
+            self.clock.reserve(n_final / self._eval_rate + self._save_s + END_S)
 
-    def _measure_end(self) -> float:
-        """Seconds that the last evaluation, save, sample and picture will take, the evaluation cut to its share."""
-        end_s = self._save_s + 1.0
-        if self.dataset.val is not None:
-            n_probe = min(self.dataset.val.n_tokens, 16 * self.config.train.context)
+    def _fit_evaluations(self) -> None:
+        """Cut the evaluations of a budget to their share of it, by how fast a first few windows are."""
+        probe = self._n_evaluated(8 * self.config.train.context)
+        for _ in range(2):  # the first one pays for memory and kernels that later ones find ready
             began = time.monotonic()
-            self._evaluate(n_probe)
-            tokens_per_s = n_probe / (time.monotonic() - began)
-            affordable = int(FINAL_EVALUATION_SHARE * self.config.train.budget_s * tokens_per_s)
-            self._final_tokens = min(self._final_tokens, max(n_probe, affordable))
-            n_periodic = min(self.config.train.eval_tokens, self.dataset.val.n_tokens)
-            end_s += (min(self._final_tokens, self.dataset.val.n_tokens) + n_periodic) / tokens_per_s
-        return end_s
+            self._evaluate(probe)
+            self._eval_rate = probe / (time.monotonic() - began)
+        affordable = int(self.config.train.budget_s * self._eval_rate)
+        self._eval_tokens = min(self._eval_tokens, max(probe, int(affordable * EVALUATION_SHARE)))
+        self._final_tokens = min(self._final_tokens, max(probe, int(affordable * FINAL_EVALUATION_SHARE)))
+
+    def _n_evaluated(self, max_tokens: int) -> int:
+        """Targets of an evaluation of at most `max_tokens`; at least one, for rates."""
+        return max(1, min(max_tokens, self.dataset.val.n_tokens if self.dataset.val else 0))
 
     def _step(self) -> None:
         """One optimizer step, and whatever is due after it."""
@@ -124,7 +130,7 @@ class Trainer:
         progress_before = self.clock.progress(state.step)
         began = time.monotonic()
         factor = learning_rate_factor(
-            state.step, self.clock.schedule_progress(state.step), self.config.schedule
+            self.clock.warm(state.step), self.clock.schedule_progress(state.step), self.config.schedule
         )
         set_learning_rate(self.optimizers, factor)
         loss, grad_norm = self._forward_backward()
@@ -203,7 +209,7 @@ class Trainer:
 
     def _evaluate_and_log(self) -> None:
         """Evaluate; the best checkpoint is the one with the lowest loss on these same windows."""
-        evaluation = self._evaluate(self.config.train.eval_tokens)
+        evaluation = self._evaluate(self._eval_tokens)
         if evaluation is None:
             return
         state = self.state

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="session")
+def real_text() -> bytes:
+    """About 1 MB of real text that every machine has: sources of Python's standard library, joined."""
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    content = b""
+    for path in sorted(stdlib.glob("*.py")):
+        content += path.read_bytes()
+        if len(content) > 1_000_000:
+            break
+    return content

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from pylm.errors import ConfigError
 from pylm.generate import GenerationSettings, generate, prompt_tokens, sample_text, window_start
+from pylm.models.build import build_model
+from pylm.models.config import ModelConfig
 from pylm.sampling import SamplingSettings
 
 GREEDY = SamplingSettings(temperature=0, top_k=0)
@@ -23,6 +25,7 @@ class Bytes:
     """256 bytes and an end of text."""
 
     end_of_text_id: int | None = 256
+    n_tokens = vocab_size = 257
 
     def encode(self, text: str, special: str) -> np.ndarray[Any, Any]:
         assert special == "allow"
@@ -163,6 +166,54 @@ def test_cached_and_uncached_say_the_same_past_a_full_context(context: int, n_pr
     assert texts[0][0] != texts[0][1], "samples of one batch differ"
 
 
+FAMILIES: list[dict[str, object]] = [
+    {},
+    {"positions": "learned", "norm_kind": "layer", "mlp": "gelu", "bias": True},
+    {
+        "family": "tiny",
+        "norm": "post",
+        "norm_kind": "layer",
+        "positions": "sinusoid",
+        "mlp": "gelu_tanh",
+        "tied": False,
+    },
+    {
+        "family": "stacks",
+        "positions": "sinusoid",
+        "mlp": "relu",
+        "norm_kind": "layer",
+        "bias": True,
+        "tied": False,
+    },
+    {
+        "attention": "compressed",
+        "proj_ratio": 4,
+        "num_keep_boundary_chunk": 1,
+        "norm_kind": "layer",
+        "mlp": "gelu",
+    },
+]
+
+
+@pytest.mark.parametrize("switches", FAMILIES, ids=lambda switches: str(list(switches.values())[:2]))
+def test_every_family_says_the_same_with_and_without_its_cache(switches: dict[str, Any]) -> None:
+    shape = {"vocab_size": 257, "n_layers": 2, "width": 16, "n_heads": 2, "max_context": 40, "init_std": 0.5}
+    model = build_model(ModelConfig(**(shape | switches)))
+    texts = []
+    for cached in (True, False):
+        chosen = GenerationSettings(
+            SamplingSettings(temperature=1, top_k=5),
+            70,
+            ignore_end_of_text=True,
+            samples=2,
+            cached=cached,
+            seed=3,
+        )
+        texts.append([sample.text for sample in generate(model, Bytes(), list(b"Once"), chosen)])  # type: ignore[arg-type]
+    assert texts[0] == texts[1]
+    assert len(set(texts[0][0])) > 5
+
+
 def test_a_long_prompt_reads_as_if_it_had_been_generated() -> None:
     def said(prompt: list[int], n: int) -> list[int]:
         chosen = GenerationSettings(
@@ -186,6 +237,22 @@ def test_top_probabilities_are_those_of_the_model_and_the_seed_repeats() -> None
     assert choice.probability == pytest.approx(expected[choice.token].item())
     assert [token for token, _ in choice.best] == expected.topk(3).indices.tolist()
     assert [p for _, p in choice.best] == pytest.approx(expected.topk(3).values.tolist())
+
+
+def test_ids_without_a_token_are_never_said() -> None:
+    class Holes(Bytes):
+        """Byte 98 is no token; nor has the end of text any bytes, but it is a token."""
+
+        n_tokens = 256
+        special_tokens = {"<|endoftext|>": 256}  # noqa: RUF012
+
+        def token_lengths(self) -> np.ndarray[Any, Any]:
+            return np.array([i not in (98, 256) for i in range(257)])
+
+    chosen = GenerationSettings(sampling=GREEDY, max_tokens=2)
+    (sample,) = generate(Recites([98, 256]), Holes(), [65], chosen)  # type: ignore[arg-type]
+    assert sample.text == "\0"  # the first of all that are left
+    assert sample.ended_by == "end of text"
 
 
 def test_sample_text_changes_neither_mode_nor_random_state() -> None:

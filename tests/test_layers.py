@@ -14,16 +14,17 @@ ROOT = Path(__file__).parents[1]
 PYTHON_LAYERS: list[list[str]] = [
     ["errors", "_bpe"],
     ["files", "progress", "published"],
-    ["models.config", "corpus", "tokenizer", "dataset_info"],
+    ["models.config", "corpus", "tokenizer", "dataset_info", "folders", "parquet"],
     ["models.presets", "made_up", "dataset"],
     ["config", "tokenize"],
     ["models"],
     ["accounting"],
     ["auto", "batches", "clock", "loss", "muon", "runs", "sampling"],
     ["optim"],
-    ["checkpoint", "metrics", "generate", "evaluate"],
+    ["checkpoint", "metrics", "generate", "evaluate", "measure"],
     ["train"],
     ["launch"],
+    ["prospect"],
     ["cli"],
 ]
 

@@ -52,7 +52,9 @@ def test_weight_decay_touches_matrices_only() -> None:
 def test_the_first_step_is_not_at_full_rate_and_the_last_is_at_the_final_fraction() -> None:
     config = ScheduleConfig(kind="cosine", warmup=10, final_fraction=0.1)
     clock = Clock(TrainConfig(steps=100), config, 0.0, 0.0)
-    rates = [learning_rate_factor(step, clock.schedule_progress(step), config) for step in range(100)]
+    rates = [
+        learning_rate_factor(clock.warm(step), clock.schedule_progress(step), config) for step in range(100)
+    ]
     assert 0 < rates[0] < 0.2
     assert rates[10] == pytest.approx(1.0)
     assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
@@ -62,8 +64,8 @@ def test_the_first_step_is_not_at_full_rate_and_the_last_is_at_the_final_fractio
 @pytest.mark.parametrize("kind", ["linear", "wsd", "constant"])
 def test_schedules_end_where_they_say(kind: str) -> None:
     config = ScheduleConfig(kind=kind, warmup=0, final_fraction=0.0)
-    assert learning_rate_factor(5, 0.0, config) == 1.0
-    assert learning_rate_factor(5, 1.0, config) == (1.0 if kind == "constant" else 0.0)
+    assert learning_rate_factor(1.0, 0.0, config) == 1.0
+    assert learning_rate_factor(1.0, 1.0, config) == (1.0 if kind == "constant" else 0.0)
 
 
 def _slow_losses(model: Decoder, tokens: list[int], context: int, end_of_text_id: int | None) -> list[float]:

@@ -43,7 +43,8 @@ class Load:
     accumulates: bool = False  # several micro-batches a step: gradients stay while the next one runs
     activation_checkpointing: bool = False
     optimizer: str = "adamw"
-    device: str = "cpu"
+    device: str = "cpu"  # or "cuda"
+    dtype: str = "float32"  # of the arithmetic; weights, gradients and moments are float32 always
 
 
 def training_memory(config: ModelConfig, load: Load) -> Memory:
@@ -82,12 +83,12 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
 
 
 def loss_bytes(config: ModelConfig, load: Load) -> int:
-    """Return the bytes of the loss head: the features' gradient, the matrix's twice, some blocks of logits."""
+    """Return the bytes of the loss head: the features' gradient and the matrix's, and blocks of logits."""
     wide = shape_of(config).head.n_in
     n_rows = load.micro_batch * load.context
     row = FLOAT * config.vocab_size
     block = row * min(n_rows, max(16, LOSS_BLOCK_BYTES[load.device] // row))
-    return FLOAT * wide * (n_rows + 2 * config.vocab_size) + 2 * block
+    return FLOAT * wide * (n_rows + config.vocab_size) + 2 * block
 
 
 def cache_bytes(config: ModelConfig, batch_size: int, n_tokens: int) -> int:

@@ -13,7 +13,7 @@ from pylm import __version__
 from pylm.errors import Interrupted, PylmError
 
 # Each is the module `pylm.cli.NAME`, whose click command is called `command`. In the order of the work.
-COMMANDS = ("train", "generate", "data")
+COMMANDS = ("tokenize", "train", "generate", "estimate", "data")
 
 
 class _LazyGroup(click.Group):

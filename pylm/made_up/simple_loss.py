@@ -31,8 +31,8 @@ def window_loss(context: int, language: Simple = SIMPLE) -> float:
     nats = sum(unknown[max(0, context - n_left_of_end)] for n_left_of_end in range(len(END)))
     for parity in (0, 1):
         places = {place: weights[place] for place in range(parity, len(weights), 2)}
-        for weight, n_left, starts in _first_words(language, places, 1, context):
-            nats += weight * (n_left if starts is None else _new_words(n_left, language, starts)[n_left])
+        for weight, entropy in _first_words(language, places, 1, context):
+            nats += weight * entropy
     return nats / (sum(weights) + len(END)) / context
 
 
@@ -61,12 +61,12 @@ def _next_entropy(language: Simple, end: float, parity: int, n_seen: int) -> flo
 
 def _first_words(
     language: Simple, places: dict[int, float], n_seen: int, n_left: int
-) -> Iterator[tuple[float, float, tuple[float, ...] | None]]:
+) -> Iterator[tuple[float, float]]:
     """Follow the word in which the window began, at place p with weight places[p], after `n_seen` letters.
 
-    Yields (weight, nats, None) for each character that is predicted, and (weight, n_left, start entropies)
-    for each way to come to the next word. The letters of places before p are any that were not seen, so the
-    next letter is, for every p, any of those not seen of its kind: only the end tells the places apart.
+    Yields weights and nats: of each character that is predicted, and, for each way to come to the next word, of
+    all that follows. The letters of places before p are any that were not seen, so the next letter is, for every
+    p, any of those not seen of its kind: only the end tells the places apart.
     """
     weight = sum(places.values())
     if n_left == 0 or weight == 0:
@@ -74,11 +74,11 @@ def _first_words(
     ends = {p: w * language.end_probability(p + n_seen) for p, w in places.items()}
     end = sum(ends.values())
     parity = min(places) % 2
-    yield weight, _next_entropy(language, end / weight, parity, n_seen), None
+    yield weight, _next_entropy(language, end / weight, parity, n_seen)
     if end > 0 and n_left > len(END):
         from_start = ends.get(0, 0.0) / end
         first = _first_start(language, parity, n_seen, from_start)
-        yield end, n_left - len(END), _start_entropies(language, first)
+        yield end, _new_words(n_left - len(END), language, _start_entropies(language, first))[-1]
     stays = {p: w - ends[p] for p, w in places.items() if w > ends[p]}
     if stays:
         yield from _first_words(language, stays, n_seen + 1, n_left - 1)

@@ -296,7 +296,7 @@ fn settings_that_cannot_be_are_refused_before_anything_is_read() {
         }
     };
     let small = refused(&|job| job.tokenizer = Tokenizer::Bpe(bpe(Some(256))));
-    assert_eq!(small, "--vocab-size 256: expected at least 257 (256 bytes and 1 special tokens)");
+    assert_eq!(small, "--vocab-size 256: expected at least 257 (256 bytes and 1 special token)");
     assert!(refused(&|job| job.limit_tokens = Some(5)).contains("--limit-tokens needs a vocabulary"));
     assert!(refused(&|job| job.end_of_text = EndOfText::Named("<e>".into())).contains("--end-of-text <e>"));
     let given = Arc::new(Vocabulary::byte(&[END.into()], SpecialIds::End).unwrap());

@@ -3,22 +3,67 @@
 //! `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+\z|\s*[\r\n]|\s+(?!\S)|\s`;
 //! Llama 3 has no `\s+\z`, so that line ends within that white space count.
 
+use super::blocks::{Masks, Scanner};
 use super::class::{LETTER, MARK, NUMBER, OTHER, SPACE, char_at, run_end};
+use super::lines::{Lines, cuts};
 use super::parts::{bytes_end, contraction, is_line_end, space_by_lines};
 
-/// The end of cl100k's pre-token that begins at `at`, which lies inside `text`.
-#[inline(always)]
-pub fn next(text: &[u8], at: usize) -> usize {
-    next_by(text, at, |text, at| {
-        let end = run_end(text, at, SPACE);
-        if end == text.len() { end } else { space_by_lines(text, at) }
-    })
+pub struct Cl100k;
+
+impl Scanner for Cl100k {
+    #[inline(always)]
+    fn next(text: &[u8], at: usize) -> usize {
+        next_by(text, at, |text, at| {
+            let end = run_end(text, at, SPACE);
+            if end == text.len() { end } else { space_by_lines(text, at) }
+        })
+    }
+
+    #[inline(always)]
+    fn cuts(masks: &Masks) -> u64 {
+        cuts(masks, masks.letter(), masks.other | masks.mark)
+    }
+
+    #[inline(always)]
+    fn starts(masks: &Masks, text: &[u8]) -> Option<u64> {
+        let letter = masks.letter();
+        let starts = Lines::new(masks, letter, masks.other | masks.mark).starts(masks)?;
+        Some(split_contractions(starts, masks.apostrophe & (letter >> 1), text))
+    }
 }
 
-/// The same for Llama 3.
+pub struct Llama3;
+
+impl Scanner for Llama3 {
+    #[inline(always)]
+    fn next(text: &[u8], at: usize) -> usize {
+        next_by(text, at, space_by_lines)
+    }
+
+    #[inline(always)]
+    fn cuts(masks: &Masks) -> u64 {
+        Cl100k::cuts(masks)
+    }
+
+    /// No window holds the white space at the end of the text.
+    #[inline(always)]
+    fn starts(masks: &Masks, text: &[u8]) -> Option<u64> {
+        Cl100k::starts(masks, text)
+    }
+}
+
+/// Lets the contractions among `apostrophes` end where they do, if a pre-token begins there.
 #[inline(always)]
-pub fn next_llama3(text: &[u8], at: usize) -> usize {
-    next_by(text, at, space_by_lines)
+fn split_contractions(mut starts: u64, apostrophes: u64, text: &[u8]) -> u64 {
+    let mut left = apostrophes & (starts | 1);
+    while left != 0 {
+        let place = left.trailing_zeros() as usize;
+        left &= left - 1;
+        if let Some(len) = contraction(&text[place..], true) {
+            starts |= 1u64.checked_shl((place + len) as u32).unwrap_or(0);
+        }
+    }
+    starts
 }
 
 #[inline(always)]

@@ -4,12 +4,18 @@
 //! so); any other regular expression goes through a library. Pre-tokens partition the text. A byte that is not part of
 //! valid UTF-8 is a character of its own, neither letter nor number nor white space.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod blocks;
 mod cl100k;
 mod class;
 mod cut;
+mod engine;
 mod gpt2;
+mod lines;
 mod o200k;
 mod parts;
+mod portable;
 mod published;
 mod unicode_tables;
 mod user_regex;
@@ -20,6 +26,8 @@ mod tests;
 
 pub use unicode_tables::UNICODE_VERSION;
 pub use user_regex::UserRegex;
+
+pub use engine::Engine;
 
 use crate::error::{Error, Result};
 use crate::token::MAX_PRETOKEN_BYTES;
@@ -91,14 +99,26 @@ impl Pattern {
     /// At most [`PRETOKEN_BATCH`] of them, and none only when `start` is `text.len()`. The edges of `text` are those of
     /// the document. [`Error::PreTokenTooLong`] and, for a user's expression, [`Error::Text`] have positions in `text`.
     pub fn boundaries(&self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
+        self.boundaries_by(Engine::best(), text, start, ends)
+    }
+
+    /// The same by a certain engine: all give the same ends, batches apart.
+    #[doc(hidden)]
+    pub fn boundaries_by(&self, engine: Engine, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
         ends.clear();
         match self {
-            Pattern::Gpt2 => fill(text, start, ends, gpt2::next),
-            Pattern::Cl100k => fill(text, start, ends, cl100k::next),
-            Pattern::Llama3 => fill(text, start, ends, cl100k::next_llama3),
-            Pattern::O200k => fill(text, start, ends, o200k::next),
-            Pattern::Whitespace => fill(text, start, ends, whitespace::next),
-            Pattern::None => fill(text, start, ends, |text, _| text.len()),
+            Pattern::Gpt2 => engine.fill::<gpt2::Gpt2>(text, start, ends),
+            Pattern::Cl100k => engine.fill::<cl100k::Cl100k>(text, start, ends),
+            Pattern::Llama3 => engine.fill::<cl100k::Llama3>(text, start, ends),
+            Pattern::O200k => engine.fill::<o200k::O200k>(text, start, ends),
+            Pattern::Whitespace => engine.fill::<whitespace::Whitespace>(text, start, ends),
+            Pattern::None => {
+                if start < text.len() {
+                    check_length(start, text.len())?;
+                    ends.push(text.len());
+                }
+                Ok(())
+            }
             Pattern::Regex(regex) => regex.boundaries(text, start, ends),
         }
     }
@@ -134,18 +154,6 @@ impl Pattern {
 
 const NAMED: [Pattern; 6] =
     [Pattern::Gpt2, Pattern::Cl100k, Pattern::Llama3, Pattern::O200k, Pattern::Whitespace, Pattern::None];
-
-#[inline(always)]
-fn fill(text: &[u8], start: usize, ends: &mut Vec<usize>, next: impl Fn(&[u8], usize) -> usize) -> Result<()> {
-    let mut at = start;
-    while at < text.len() && ends.len() < PRETOKEN_BATCH {
-        let end = next(text, at);
-        check_length(at, end)?;
-        ends.push(end);
-        at = end;
-    }
-    Ok(())
-}
 
 #[inline(always)]
 fn check_length(start: usize, end: usize) -> Result<()> {

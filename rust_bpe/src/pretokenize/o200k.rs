@@ -4,13 +4,64 @@
 //! `[^\r\n\p{L}\p{N}]?U*L+C?|[^\r\n\p{L}\p{N}]?U+L*C?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
 //! Letters without case and marks are in both U and L, so the first alternative gives characters of `U*` back to `L+`.
 
+use super::blocks::{Masks, Scanner, after, firsts};
 use super::cl100k::number_end;
 use super::class::{LETTER, LOWER, MARK, NUMBER, OTHER, SPACE, UNCASED, UPPER, char_at, run_end};
+use super::lines::{Lines, cuts};
 use super::parts::{bytes_end, contraction, is_line_end, space_by_lines};
 
-/// The end of the pre-token that begins at `at`, which lies inside `text`.
+pub struct O200k;
+
+impl Scanner for O200k {
+    #[inline(always)]
+    fn next(text: &[u8], at: usize) -> usize {
+        next(text, at)
+    }
+
+    #[inline(always)]
+    fn cuts(masks: &Masks) -> u64 {
+        let words = masks.letter() | masks.mark;
+        cuts(masks, words, masks.other) & !(after(words) & masks.apostrophe)
+    }
+
+    #[inline(always)]
+    fn starts(masks: &Masks, text: &[u8]) -> Option<u64> {
+        let words = masks.letter() | masks.mark;
+        let lines = Lines::new(masks, words, masks.other);
+        let mark_without_letter = firsts(masks.mark) & !after(words);
+        let capital_after_both = masks.upper & after(masks.uncased | masks.mark);
+        let slash_after_line_end = masks.slash & lines.after_taken();
+        if (mark_without_letter | capital_after_both | slash_after_line_end) != 0 {
+            return None;
+        }
+        let starts = lines.starts(masks)? | masks.upper & after(masks.lower);
+        Some(join_contractions(starts, masks.apostrophe & after(words) & words >> 1, text))
+    }
+}
+
+/// Joins the contractions among `apostrophes`, each after a word, to it; one right behind another is a word of its own.
 #[inline(always)]
-pub fn next(text: &[u8], at: usize) -> usize {
+fn join_contractions(mut starts: u64, apostrophes: u64, text: &[u8]) -> u64 {
+    let mut left = apostrophes;
+    let mut behind_last = 0;
+    while left != 0 {
+        let place = left.trailing_zeros() as usize;
+        left &= left - 1;
+        if place == behind_last {
+            continue;
+        }
+        if let Some(len) = contraction(&text[place..], true) {
+            behind_last = place + len;
+            let inside = (1 << len) - 1;
+            starts &= !(inside << place);
+            starts |= 1u64.checked_shl(behind_last as u32).unwrap_or(0);
+        }
+    }
+    starts
+}
+
+#[inline(always)]
+fn next(text: &[u8], at: usize) -> usize {
     let first = char_at(text, at);
     if first.class == NUMBER {
         return number_end(text, at + first.len);

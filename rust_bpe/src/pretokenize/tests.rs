@@ -25,11 +25,26 @@ thread_local! {
 
 const SCANNED: [Pattern; 5] = [Pattern::Gpt2, Pattern::Cl100k, Pattern::Llama3, Pattern::O200k, Pattern::Whitespace];
 
+/// The ends by all engines, which must agree.
 fn ends(pattern: &Pattern, text: &[u8]) -> Vec<usize> {
+    let [scalar, portable, avx2] =
+        [Engine::Scalar, Engine::Portable, Engine::Avx2].map(|engine| ends_by(engine, pattern, text));
+    for (name, fast) in [("portable", portable), ("avx2", avx2)] {
+        if fast != scalar {
+            let first = fast.iter().zip(&scalar).take_while(|(a, b)| a == b).count().saturating_sub(1);
+            let from = scalar.get(first).copied().unwrap_or(0);
+            let around = text[from..text.len().min(from + 80)].escape_ascii();
+            panic!("{} by {name} differs from scalar after byte {from} of {}: {around}", pattern.name(), text.len());
+        }
+    }
+    scalar
+}
+
+fn ends_by(engine: Engine, pattern: &Pattern, text: &[u8]) -> Vec<usize> {
     let mut all = Vec::new();
     let mut batch = Vec::new();
     while all.last() != Some(&text.len()) && !text.is_empty() {
-        pattern.boundaries(text, all.last().copied().unwrap_or(0), &mut batch).unwrap();
+        pattern.boundaries_by(engine, text, all.last().copied().unwrap_or(0), &mut batch).unwrap();
         assert!(!batch.is_empty() && batch.len() <= PRETOKEN_BATCH);
         all.extend_from_slice(&batch);
     }
@@ -203,4 +218,81 @@ fn a_safe_cut_changes_nothing_whatever_stands_around_it() {
         }
     }
     assert!(n_cuts > 5000, "{n_cuts}");
+}
+
+fn pieces(pattern: &str, text: &[u8]) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let pattern = Pattern::parse(pattern).unwrap();
+    pattern.split(text, |piece| pieces.push(piece.escape_ascii().to_string())).unwrap();
+    pieces
+}
+
+#[test]
+fn what_a_users_regex_leaves_is_a_pretoken_and_an_empty_match_only_cuts() {
+    assert_eq!(pieces("[0-9]+", b"ab12c3"), ["ab", "12", "c", "3"]);
+    assert_eq!(pieces("(?=[A-Z])", b"fooBarB"), ["foo", "Bar", "B"]);
+    assert_eq!(pieces("x*", "aéx€".as_bytes()), ["a", r"\xc3\xa9", "x", r"\xe2\x82\xac"]);
+    assert_eq!(pieces("$", b"ab\ncd\n"), ["ab", r"\ncd", r"\n"]);
+    assert_eq!(pieces(r"(?<=a)b", b"abcb"), ["a", "b", "cb"]);
+    assert_eq!(pieces("x", b""), [""; 0]);
+}
+
+#[test]
+fn a_bad_byte_lies_between_the_matches_of_a_users_regex() {
+    assert_eq!(pieces(r"\p{L}+|\S", b"a\xFFb\xC3(\xC3\xA9"), ["a", r"\xff", "b", r"\xc3", "(", r"\xc3\xa9"]);
+    assert_eq!(pieces(r"[^a]+", b"\xE2\x82b\xF0a"), [r"\xe2\x82", "b", r"\xf0a"]);
+}
+
+#[test]
+fn a_users_regex_splits_as_the_named_pattern_that_it_spells() {
+    let mut random = Random(3);
+    for named in &SCANNED {
+        let user = Pattern::Regex(UserRegex::new(named.regex().unwrap()).unwrap());
+        for round in 0..400 {
+            let text = String::from_utf8_lossy(&random.bytes(round)).into_owned();
+            assert_eq!(ends(&user, text.as_bytes()), ends(named, text.as_bytes()), "{} {text:?}", named.name());
+        }
+    }
+}
+
+#[test]
+fn a_hostile_regex_ends_in_an_error() {
+    let error = |regex: &str, text: &[u8]| match Pattern::parse(regex).and_then(|p| p.split(text, |_| ())) {
+        Err(error) => error.to_string(),
+        Ok(()) => panic!("{regex} was taken"),
+    };
+    let setting = |regex: &str| error(regex, b"");
+    assert!(setting("(").contains(r#"pattern "(" is no regular expression"#));
+    assert!(setting(&"(".repeat(10_000)).contains("nested"));
+    assert!(setting(&"a".repeat(100_000)).contains("100000 bytes is too long"));
+    assert!(setting("a{1000}{1000}{1000}").contains("no regular expression"));
+    let text = "ab".repeat(100_000);
+    for regex in ["(?:a|b|ab)*c(?!x)", "(a*b*)*[cd](?!x)", r"(\w*)*\1c"] {
+        assert!(error(regex, text.as_bytes()).contains("was given up"), "{regex}");
+    }
+}
+
+#[test]
+fn a_pretoken_beyond_the_limit_is_an_error_with_its_position() {
+    let mut text = vec![b'a'; MAX_PRETOKEN_BYTES + 3];
+    text[1] = b' ';
+    for pattern in ["gpt2", "cl100k", "llama3", "o200k", "whitespace", "a+"] {
+        let pattern = Pattern::parse(pattern).unwrap();
+        let error = pattern.split(&text, |_| ()).unwrap_err();
+        let position = if pattern.name() == "regex" { 2 } else { 1 };
+        assert!(matches!(error, Error::PreTokenTooLong { position: p } if p == position), "{} {error}", pattern.name());
+        pattern.split(&text[..text.len() - 2], |_| ()).unwrap();
+    }
+    assert!(matches!(Pattern::None.split(&text, |_| ()), Err(Error::PreTokenTooLong { position: 0 })));
+}
+
+#[test]
+fn names_and_published_spellings_are_known_again() {
+    for pattern in &NAMED {
+        assert_eq!(&Pattern::parse(pattern.name()).unwrap(), pattern);
+        if let Some(regex) = pattern.regex() {
+            assert_eq!(&Pattern::parse(regex).unwrap(), pattern);
+        }
+    }
+    assert_eq!(Pattern::parse(r"\S").unwrap().name(), "regex");
 }

@@ -1,7 +1,8 @@
 //! A user's own regular expression, by the library fancy-regex in Oniguruma's dialect, which tokenizer.json is read in.
 //!
 //! A match is a pre-token, and so is what lies between two matches; an empty match only cuts. A byte that is not part
-//! of valid UTF-8 matches nothing, so it lies between matches.
+//! of valid UTF-8 matches nothing, so it lies between matches. The library counts steps back, so an expression that tries
+//! too many ways ends in an error; one that reads far ahead from every place is slow instead.
 
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use super::class::{char_at, whole_char_at};
 use super::{PRETOKEN_BATCH, check_length};
 use crate::error::{Error, Result};
 
+/// The longest expression: a longer one could take minutes to compile.
+const MAX_REGEX_BYTES: usize = 64 << 10;
 /// Steps back that one search may take before it is given up: a search of an ordinary pattern takes none or a few.
 const MAX_STEPS_BACK: usize = 1_000_000;
 /// The memory of one compiled part of an expression.
@@ -31,6 +34,12 @@ impl PartialEq for UserRegex {
 impl UserRegex {
     /// Compiles the expression. [`Error::Setting`] says what is wrong with it.
     pub fn new(source: &str) -> Result<Self> {
+        if source.len() > MAX_REGEX_BYTES {
+            return Err(Error::Setting(format!(
+                "a pattern of {} bytes is too long: a regular expression has {MAX_REGEX_BYTES} at most",
+                source.len()
+            )));
+        }
         let regex = RegexBuilder::new(source)
             .oniguruma_mode(true)
             .multi_line(true)
@@ -38,7 +47,7 @@ impl UserRegex {
             .backtrack_limit(MAX_STEPS_BACK)
             .delegate_size_limit(MAX_COMPILED_BYTES)
             .build()
-            .map_err(|error| Error::Setting(format!("pattern {source:?} is no regular expression: {error}")))?;
+            .map_err(|error| Error::Setting(format!("pattern {} is no regular expression: {error}", shown(source))))?;
         Ok(UserRegex { regex: Arc::new(regex) })
     }
 
@@ -69,7 +78,7 @@ impl UserRegex {
         while at <= text.len() {
             let found = self.regex.find_from_pos(text, at).map_err(|error| Error::Text {
                 position: last as u64,
-                message: format!("the pattern {:?} was given up: {error}", self.as_str()),
+                message: format!("the pattern {} was given up: {error}", shown(self.as_str())),
             })?;
             match found.map(|found| (found.start(), found.end())) {
                 Some((from, to)) if from == to && is_inside_char(text, from) => at = from + 1,
@@ -78,6 +87,12 @@ impl UserRegex {
         }
         Ok(None)
     }
+}
+
+/// The expression for a message of one line.
+fn shown(source: &str) -> String {
+    let start: String = source.chars().take(60).collect();
+    if start.len() < source.len() { format!("{start:?}...") } else { format!("{start:?}") }
 }
 
 fn char_len(text: &[u8], at: usize) -> usize {

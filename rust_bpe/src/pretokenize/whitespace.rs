@@ -1,13 +1,34 @@
 //! The `whitespace` pattern: ` ?\S+|\s+(?!\S)|\s+`, GPT-2's treatment of white space and no other cut.
 
+use super::blocks::{Masks, Scanner, after, firsts};
 use super::class::{Class, SPACE, char_at, run_end};
 use super::parts::space_before_word;
 
 const NOT_SPACE: Class = !SPACE;
 
-/// The end of the pre-token that begins at `at`, which lies inside `text`.
+pub struct Whitespace;
+
+impl Scanner for Whitespace {
+    #[inline(always)]
+    fn next(text: &[u8], at: usize) -> usize {
+        next(text, at)
+    }
+
+    #[inline(always)]
+    fn cuts(masks: &Masks) -> u64 {
+        firsts(masks.space)
+    }
+
+    #[inline(always)]
+    fn starts(masks: &Masks, _: &[u8]) -> Option<u64> {
+        let (space, solid) = (masks.space, masks.solid());
+        let starts = firsts(space) | space & solid >> 1 | firsts(solid) & !after(masks.blank);
+        (masks.wide_space == 0).then_some(starts)
+    }
+}
+
 #[inline(always)]
-pub fn next(text: &[u8], at: usize) -> usize {
+fn next(text: &[u8], at: usize) -> usize {
     let first = char_at(text, at);
     let after = at + first.len;
     if first.class != SPACE {

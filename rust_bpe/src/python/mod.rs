@@ -2,6 +2,7 @@
 
 mod errors;
 mod interrupt;
+mod job;
 mod pretokenize;
 mod tokenizer;
 
@@ -10,6 +11,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _bpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__build_profile__", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+    job::register(module)?;
     pretokenize::register(module)?;
     tokenizer::register(module)?;
     module.delattr("__all__") // the stub lists the names

@@ -26,7 +26,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 #[pyclass(frozen, module = "pylm._bpe")]
-struct Tokenizer {
+pub(super) struct Tokenizer {
     encoder: Arc<Encoder>,
     /// One for each thread that has encoded at the same time; the last one put back is the warmest.
     caches: Arc<Mutex<Vec<Cache>>>,
@@ -203,6 +203,10 @@ impl Tokenizer {
         Self { encoder: Arc::new(Encoder::new(Arc::new(vocabulary))), caches: Arc::default() }
     }
 
+    pub(super) fn shared_vocabulary(&self) -> Arc<Vocabulary> {
+        self.encoder.vocabulary().clone()
+    }
+
     fn vocabulary(&self) -> &Vocabulary {
         self.encoder.vocabulary()
     }
@@ -302,8 +306,15 @@ struct Learner {
 #[pymethods]
 impl Learner {
     #[new]
-    fn new(pattern: &str, over_bytes: bool, special_tokens: Vec<String>, threads: usize) -> PyResult<Self> {
-        let learner = vocabulary::Learner::new(Pattern::parse(pattern)?, over_bytes, special_tokens, threads)?;
+    fn new(
+        pattern: &str,
+        over_bytes: bool,
+        special_tokens: Vec<String>,
+        special_ids: &str,
+        threads: usize,
+    ) -> PyResult<Self> {
+        let (pattern, special_ids) = (Pattern::parse(pattern)?, special_ids_of(special_ids)?);
+        let learner = vocabulary::Learner::new(pattern, over_bytes, special_tokens, special_ids, threads)?;
         Ok(Self { learner: Mutex::new(Some(learner)) })
     }
 
@@ -319,13 +330,11 @@ impl Learner {
         &self,
         py: Python<'_>,
         vocab_size: usize,
-        special_ids: &str,
         ties: &str,
         min_frequency: u64,
         max_token_bytes: Option<usize>,
     ) -> PyResult<Tokenizer> {
-        let special_ids = special_ids_of(special_ids)?;
-        let options = LearnOptions { vocab_size, special_ids, ties: ties_of(ties)?, min_frequency, max_token_bytes };
+        let options = LearnOptions { vocab_size, ties: ties_of(ties)?, min_frequency, max_token_bytes };
         interruptible(py, &Monitor::new(), |monitor| {
             let learner = self.learner.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(ended)?;
             learner.learn(&options, monitor).map(|(vocabulary, _)| Tokenizer::new(vocabulary))

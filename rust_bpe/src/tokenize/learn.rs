@@ -45,8 +45,9 @@ impl Bpe {
         let smallest = if self.alphabet == BaseAlphabet::Bytes { 256 } else { 1 } + n_specials;
         match self.vocab_size {
             Some(size) if size < smallest => Err(Error::Setting(format!(
-                "--vocab-size {size}: expected at least {smallest} ({} and {n_specials} special tokens)",
-                if self.alphabet == BaseAlphabet::Bytes { "256 bytes" } else { "a character" }
+                "--vocab-size {size}: expected at least {smallest} ({} and {})",
+                if self.alphabet == BaseAlphabet::Bytes { "256 bytes" } else { "a character" },
+                special_tokens(n_specials)
             ))),
             _ => Ok(()),
         }
@@ -102,8 +103,9 @@ fn train_on(
     let vocab_size = match bpe.vocab_size {
         Some(size) if size < smallest => {
             return Err(Error::Setting(format!(
-                "--vocab-size {size}: expected at least {smallest} ({} characters and {n_specials} special tokens)",
-                alphabet.len()
+                "--vocab-size {size}: expected at least {smallest} ({} characters and {})",
+                alphabet.len(),
+                special_tokens(n_specials)
             )));
         }
         Some(size) => size,
@@ -139,6 +141,10 @@ fn n_special_tokens(alphabet: BaseAlphabet, specials: &[String], special_ids: Sp
         (SpecialIds::End, BaseAlphabet::Bytes) => &[],
     };
     own.len() + specials.iter().filter(|name| !own.contains(&name.as_str())).count()
+}
+
+fn special_tokens(number: usize) -> String {
+    format!("{number} special token{}", if number == 1 { "" } else { "s" })
 }
 
 fn count_words(bpe: &Bpe, reading: &Reading) -> Result<Words> {

@@ -15,7 +15,6 @@ use crate::words::{WordCounter, Words};
 pub struct LearnOptions {
     /// Ids in all: base symbols, merges and special tokens.
     pub vocab_size: usize,
-    pub special_ids: SpecialIds,
     pub ties: Ties,
     /// A pair that occurs less often is never merged.
     pub min_frequency: u64,
@@ -28,16 +27,26 @@ pub struct Learner {
     pattern: Pattern,
     over_bytes: bool,
     specials: Vec<String>,
+    special_ids: SpecialIds,
     matcher: SpecialTokens,
     counters: Vec<WordCounter>,
 }
 
 impl Learner {
-    /// `specials` are searched for in the texts: what stands between them is learned from, they are not.
-    pub fn new(pattern: Pattern, over_bytes: bool, specials: Vec<String>, n_threads: usize) -> Result<Self> {
-        let matcher = SpecialTokens::new(specials.iter().cloned().zip(0..).collect())?;
+    /// All special tokens that the vocabulary will have are searched for in the texts: what stands between them is
+    /// learned from, they are not, lest one becomes an ordinary token as well.
+    pub fn new(
+        pattern: Pattern,
+        over_bytes: bool,
+        specials: Vec<String>,
+        special_ids: SpecialIds,
+        n_threads: usize,
+    ) -> Result<Self> {
+        let own = own_special_tokens(over_bytes, special_ids).iter().map(|string| string.to_string());
+        let further = specials.iter().filter(|string| !own.clone().any(|other| other == **string)).cloned();
+        let matcher = SpecialTokens::new(own.clone().chain(further).zip(0..).collect())?;
         let counters = (0..n_threads.max(1)).map(|_| WordCounter::new()).collect();
-        Ok(Self { pattern, over_bytes, specials, matcher, counters })
+        Ok(Self { pattern, over_bytes, specials, special_ids, matcher, counters })
     }
 
     /// Counts documents, spread over the threads. Errors: as [`Pattern::boundaries`], positions in their document; over
@@ -70,7 +79,7 @@ impl Learner {
         let n_threads = self.counters.len();
         let words = Words::merge(self.counters, n_threads)?;
         let alphabet = if self.over_bytes { Alphabet::Bytes } else { Alphabet::chars_of(&words)? };
-        let n_specials = n_special_ids(&alphabet, &self.specials, options.special_ids);
+        let n_specials = self.matcher.len();
         let smallest = alphabet.len() + n_specials;
         if options.vocab_size < smallest || options.vocab_size > MAX_VOCAB_SIZE {
             let symbols = if self.over_bytes { "bytes" } else { "characters" };
@@ -88,21 +97,19 @@ impl Learner {
             threads: n_threads,
         };
         let trained = train(&words, &alphabet, &train_options, monitor)?;
-        let special_ids = options.special_ids;
         let vocabulary =
-            Vocabulary::from_merges(&alphabet, &trained.merges, self.pattern, &self.specials, special_ids)?;
+            Vocabulary::from_merges(&alphabet, &trained.merges, self.pattern, &self.specials, self.special_ids)?;
         Ok((vocabulary, trained.stop))
     }
 }
 
-/// How many ids [`Vocabulary::from_merges`] gives to tokens that are neither base symbols nor merges.
-fn n_special_ids(alphabet: &Alphabet, specials: &[String], special_ids: SpecialIds) -> usize {
-    let own: &[&str] = match (special_ids, alphabet) {
-        (SpecialIds::Front, _) => &FRONT_TOKENS,
-        (SpecialIds::End, Alphabet::Chars(_)) => &[UNKNOWN],
-        (SpecialIds::End, Alphabet::Bytes) => &[],
-    };
-    own.len() + specials.iter().filter(|string| !own.contains(&string.as_str())).count()
+/// The special tokens that [`Vocabulary::from_merges`] adds unasked.
+fn own_special_tokens(over_bytes: bool, special_ids: SpecialIds) -> &'static [&'static str] {
+    match special_ids {
+        SpecialIds::Front => &FRONT_TOKENS,
+        SpecialIds::End if over_bytes => &[],
+        SpecialIds::End => &[UNKNOWN],
+    }
 }
 
 fn count_text(counter: &mut WordCounter, pattern: &Pattern, specials: &SpecialTokens, text: &[u8]) -> Result<()> {

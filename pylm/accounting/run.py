@@ -1,0 +1,65 @@
+"""The estimate of a run as its settings describe it, for `pylm train` to print, and to refuse what cannot fit."""
+
+from dataclasses import replace
+
+from pylm.accounting.estimate import GIB, Estimate, check_fits, estimate, fitting_micro_batch
+from pylm.accounting.memory import Load
+from pylm.config import Config
+
+
+def load_of(config: Config, dtype: str = "float32") -> Load:
+    """Return what decides the memory of a step of this run."""
+    train = config.train
+    return Load(
+        micro_batch=train.micro_batch,
+        context=train.context,
+        accumulates=train.accumulation > 1,
+        activation_checkpointing=train.activation_checkpointing,
+        optimizer=config.optimizer.name,
+        device="cuda" if train.device.startswith("cuda") else "cpu",
+        dtype=dtype,
+    )
+
+
+def run_estimate(
+    config: Config,
+    available_bytes: int | None = None,
+    flops_per_s: float | None = None,
+    dtype: str = "float32",
+) -> Estimate:
+    """Return the estimate of a run; one that a budget in time ends counts no tokens."""
+    train = config.train
+    return estimate(
+        config.model,
+        load_of(config, dtype),
+        batch_size=train.batch_size,
+        n_tokens=train.steps * train.batch_size * train.context,
+        available_bytes=available_bytes,
+        flops_per_s=flops_per_s,
+    )
+
+
+def fitted(config: Config, available_bytes: int) -> Config:
+    """Return the config with a micro-batch that fits, the given one where it does.
+
+    Where nothing fits the config comes back as it was, for `check_run` to refuse.
+    """
+    load = load_of(config)
+    most = fitting_micro_batch(config.model, load, config.train.batch_size, available_bytes)
+    if most == 0 or most >= config.train.micro_batch:
+        return config
+    return replace(config, train=replace(config.train, micro_batch=most))
+
+
+def check_run(config: Config, available_bytes: int) -> str:
+    """Return the run's memory in one line.
+
+    Raises:
+        ConfigError: it does not fit `available_bytes`: the numbers, and the settings that would fit.
+    """
+    load = load_of(config)
+    memory = check_fits(config.model, load, config.train.batch_size, available_bytes)
+    parts = {"weights": memory.weights, "gradients": memory.gradients, "optimizer": memory.optimizer}
+    parts |= {"activations": memory.activations, "loss": memory.loss}
+    numbers = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
+    return f"memory: {memory.total / GIB:.2f} GiB of {available_bytes / GIB:.2f} ({numbers})"

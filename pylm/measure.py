@@ -1,0 +1,111 @@
+"""What this machine has and does: the memory that is free, and how fast a model trains on it, measured in seconds."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pylm.accounting.counts import training_flops
+from pylm.accounting.memory import Load
+from pylm.config import OptimizerConfig
+from pylm.loss import summed_cross_entropy
+from pylm.models.build import build_model
+from pylm.models.config import ModelConfig
+from pylm.optim import build_optimizers
+
+N_REPEATS = 3  # timed, after one that is not
+
+
+def available_bytes(device: str) -> int:
+    """Return the bytes of memory that a new process can take on this machine's `device` now."""
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(torch.device(device))
+        return int(free)
+    limits = [_meminfo("MemAvailable")]
+    # A container's own limit, in version 2 and version 1 of control groups.
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        if Path(limit).is_file() and (text := Path(limit).read_text().strip()).isdigit():
+            limits.append(int(text) - int(Path(used).read_text()))
+    return min(limits)
+
+
+def training_flops_per_s(config: ModelConfig, load: Load, batch_size: int, limit_s: float = 10.0) -> float:
+    """Measure useful operations a second of training this model on this device.
+
+    A step costs a part that every layer takes and a part that is there once (the head, the embedding). Both come
+    from timing the model with one and with two layers, so that a model that would take minutes, or does not
+    even fit, is measured in seconds.
+
+    Args:
+        config: the model; a "stacks" model is cut to one and two stacks.
+        load: micro-batch, context, optimizer and device. Long ones are shortened to about `limit_s` in all.
+        batch_size: sequences of an optimizer step, over which its cost is spread.
+        limit_s: rough limit of the whole measurement.
+    """
+    one, two = cut(config, 1), cut(config, 2)
+    step_flops = training_flops(config, load.context, batch_size)
+    load = _shortened(two, load, limit_s)
+    step_s, update_s = zip(_step_s(one, load), _step_s(two, load), strict=True)
+    n_more = (config.n_stacks if config.family == "stacks" else config.n_layers) - 1
+    whole_step_s, whole_update_s = (
+        max(first, first + n_more * (second - first)) for first, second in (step_s, update_s)
+    )
+    n_parts = step_flops / training_flops(config, load.context, load.micro_batch)
+    return step_flops / (n_parts * whole_step_s + whole_update_s)
+
+
+def cut(config: ModelConfig, n: int) -> ModelConfig:
+    """Return the config with n layers, or n stacks."""
+    return replace(config, n_stacks=n) if config.family == "stacks" else replace(config, n_layers=n)
+
+
+def _shortened(config: ModelConfig, load: Load, limit_s: float) -> Load:
+    """Fewer sequences, then fewer tokens, until both models and their repeats stay below the limit."""
+    # 50 GFLOP/s is what a slow machine does; a GPU has no need to be spared.
+    budget = limit_s * (50e9 if load.device == "cpu" else 1e13) / (2 * (1 + N_REPEATS))
+    while load.micro_batch > 1 and training_flops(config, load.context, load.micro_batch) > budget:
+        load = replace(load, micro_batch=load.micro_batch // 2)
+    while load.context > 64 and training_flops(config, load.context) > budget:
+        load = replace(load, context=load.context // 2)
+    return load
+
+
+def _step_s(config: ModelConfig, load: Load) -> tuple[float, float]:
+    """Seconds of forward and backward, and of the optimizer's update: the shortest of some, after a first one."""
+    device = torch.device(load.device)
+    model = build_model(config, device=device)
+    model.activation_checkpointing = load.activation_checkpointing
+    optimizers = build_optimizers(model, OptimizerConfig(name=load.optimizer))
+    ids_BL = torch.randint(config.vocab_size, (load.micro_batch, load.context + 1), device=device)
+    passes, updates = [], []
+    for _ in range(1 + N_REPEATS):
+        began = _now(device)
+        summed_cross_entropy(model, ids_BL[:, :-1], ids_BL[:, 1:]).backward()  # type: ignore[no-untyped-call]  # torch's
+        middle = _now(device)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        passes.append(middle - began)
+        updates.append(_now(device) - middle)
+    return min(passes[1:]), min(updates[1:])
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _meminfo(name: str) -> int:
+    """Bytes of a line of /proc/meminfo; where there is none (macOS), all of the machine's memory."""
+    import os
+
+    path = Path("/proc/meminfo")
+    if not path.is_file():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    line = next(line for line in path.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,147 @@
+"""Text files to a dataset folder: settings, one call of the Rust core, and a folder put in place when it is whole."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pylm import __version__, _bpe
+from pylm.corpus import STDIN, find_inputs, stem
+from pylm.dataset_info import DatasetInfo, Source, SplitInfo, TokenFile
+from pylm.errors import ConfigError, PylmError
+from pylm.files import explained
+from pylm.folders import claimed
+from pylm.tokenize.inputs import Inputs
+from pylm.tokenize.made_before import check_is_dataset, made_before
+from pylm.tokenize.settings import Settings
+
+END_OF_TEXT = "<|endoftext|>"
+SPLIT_SEED = 0
+
+Progress = Callable[[str, int, int], None]
+"""Called some times a second with the stage, and how much of it is done of how much, in bytes or merges."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `tokenize` did; `report` is what `pylm._bpe.tokenize_corpus` returned, None when nothing was to do."""
+
+    dataset: Path
+    info: DatasetInfo
+    report: dict[str, Any] | None
+
+
+def tokenize(
+    inputs: Sequence[str],
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    jobs: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Make a dataset of the inputs (files, folders, globs, `-`), or find that it was made already.
+
+    `out` is data/STEM of the first input by default, `jobs` the number of threads, by default one a core.
+
+    Raises DataError for inputs, ConfigError for settings, PylmError for the output: another dataset is there and
+    `force` is not set, another process makes it, the disk is full. What was there before then still is.
+    """
+    out = out or default_output(inputs)
+    found = Inputs.find(inputs, settings)
+    if not found.reads_stdin and not force and (made := made_before(out, found, settings)):
+        return Outcome(out, made, None)
+    with claimed(out) as claim:
+        spool = claim.folder / "stdin"
+        if found.reads_stdin:
+            found = found.with_stdin_in(spool)
+            if not force and (made := made_before(out, found, settings)):
+                return Outcome(out, made, None)
+        check_is_dataset(out)
+        try:
+            report = _run(found, settings, claim.folder, jobs or os.cpu_count() or 1, progress)
+        except PylmError as error:
+            message = str(error).replace(str(spool), "stdin").replace(str(claim.folder), str(out))
+            raise type(error)(message) from None
+        spool.unlink(missing_ok=True)
+        info = _info(found, settings, report)
+        with explained(out):
+            info.write(claim.folder)
+        claim.put_in_place()
+    return Outcome(out, info, report)
+
+
+def default_output(inputs: Sequence[str]) -> Path:
+    """data/STEM of the first input; a folder's whole name. Raises ConfigError where there is no name to take."""
+    if inputs[0] == STDIN:
+        raise ConfigError("--out: expected a folder for the dataset when text comes from stdin")
+    path = Path(inputs[0])
+    return Path("data", path.resolve().name if path.is_dir() else stem(find_inputs(inputs[:1])[0].path))
+
+
+def _run(
+    inputs: Inputs, settings: Settings, folder: Path, threads: int, progress: Progress | None
+) -> dict[str, Any]:
+    special = settings.special
+    if special is None:
+        special = (END_OF_TEXT,) if inputs.given is None and settings.special_ids == "end" else ()
+    has_split = settings.val_fraction > 0 and inputs.n_val_files == 0
+    return _bpe.tokenize_corpus(
+        inputs=[
+            (file.path, file.format, file.packing, inputs.is_val(index))
+            for index, file in enumerate(inputs.files)
+        ],
+        out=folder,
+        tokenizer=settings.tokenizer if inputs.given is None else inputs.given._core,
+        pattern=settings.pattern,
+        alphabet=settings.alphabet,
+        vocab_size=settings.vocab_size,
+        ties=settings.ties,
+        min_frequency=settings.min_frequency,
+        max_token_bytes=settings.max_token_bytes,
+        special_tokens=list(special),
+        special_ids=settings.special_ids,
+        end_of_text=settings.end_of_text,
+        bare_documents=settings.special == (),
+        field=settings.field,
+        split=settings.split if has_split else "none",
+        val_fraction=settings.val_fraction,
+        split_seed=SPLIT_SEED,
+        drop_duplicates=settings.dedup,
+        limit_bytes=settings.limit_bytes,
+        limit_tokens=settings.limit_tokens,
+        shard_tokens=settings.shard_size,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def _info(inputs: Inputs, settings: Settings, report: dict[str, Any]) -> DatasetInfo:
+    method = report["split"]
+    return DatasetInfo(
+        pylm_version=__version__,
+        dtype=report["dtype"],
+        vocab_size=report["vocab_size"],
+        tokenizer_sha256=report["tokenizer_sha256"],
+        end_of_text_id=report["end_of_text_id"],
+        special_ids=report["special_ids"],
+        split={
+            "method": "given" if inputs.n_val_files else method,
+            "fraction": settings.val_fraction if method in ("hash", "tail") else None,
+            "seed": SPLIT_SEED if method == "hash" else None,
+        },
+        sources=tuple(
+            Source(name, size_bytes, sha256, "val" if inputs.is_val(index) else None)
+            for index, (name, (size_bytes, sha256)) in enumerate(
+                zip(inputs.names, report["sources"], strict=True)
+            )
+        ),
+        splits={name: _split_info(side) for name, side in report["splits"].items()},
+        settings=settings.as_stored(),
+    )
+
+
+def _split_info(side: dict[str, Any]) -> SplitInfo:
+    files = tuple(TokenFile(*file) for file in side["files"])
+    return SplitInfo(files, side["n_tokens"], side["n_documents"], side["text_bytes"])

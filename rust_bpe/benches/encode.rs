@@ -1,0 +1,97 @@
+//! Megabytes a second of encoding to ids in memory on one thread, cold and warm, and the time a byte of long unbroken
+//! inputs.
+//!
+//!     cargo bench --bench encode -- VOCABULARY FILE...
+//!
+//! VOCABULARY is a tokenizer.json or a published .tiktoken file. Cold is the first pass with a new cache, warm the best
+//! of three more with the same one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rust_bpe::encode::{Cache, Encoder, Id};
+use rust_bpe::special::Special;
+use rust_bpe::token::Dtype;
+use rust_bpe::vocabulary::Vocabulary;
+
+fn main() {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: run it with cargo bench");
+        std::process::exit(1);
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let Some((vocabulary, files)) = arguments.split_first() else {
+        return eprintln!("usage: cargo bench --bench encode -- VOCABULARY FILE...");
+    };
+    let begin = Instant::now();
+    let path = Path::new(vocabulary);
+    let loaded = if vocabulary.ends_with(".tiktoken") {
+        Vocabulary::from_tiktoken(path, None, None)
+    } else {
+        Vocabulary::from_huggingface(path)
+    };
+    let encoder = match loaded {
+        Ok(vocabulary) => Encoder::new(Arc::new(vocabulary)),
+        Err(error) => return eprintln!("{error}"),
+    };
+    println!("{vocabulary}: ready after {:.0} ms", begin.elapsed().as_secs_f64() * 1e3);
+    for file in files {
+        match std::fs::read(file) {
+            Ok(text) => {
+                let (cold, warm, n_ids) = speeds(&encoder, &text);
+                let name = file.rsplit('/').next().unwrap_or(file);
+                println!("{name:<20} {cold:>6.0} MB/s cold {warm:>6.0} warm {n_ids:>12} ids");
+            }
+            Err(error) => eprintln!("{file}: {error}"),
+        }
+    }
+    long_inputs(&encoder);
+}
+
+/// 1 MB and 16 MB of one thing: the time a byte must not grow.
+fn long_inputs(encoder: &Encoder) {
+    let mut state = 1u64;
+    let mut random = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    let random_bytes: Vec<u8> = (0..1 << 20).map(|_| random()).collect();
+    let inputs: [(&str, &[u8]); 8] = [
+        ("a", b"a"),
+        ("spaces", b" "),
+        ("digits", b"7"),
+        ("digits 0-9", b"3141592653589793"),
+        ("CJK", "中".as_bytes()),
+        ("CJK, mixed", "語言模型從文字中學習".as_bytes()),
+        ("letters", b"supercalifragilisticexpialidocious"),
+        ("random bytes", &random_bytes),
+    ];
+    println!("{:<20} MB/s of 1 MB, of 16 MB", "");
+    for (name, unit) in inputs {
+        let speed = |size: usize| speeds(encoder, &unit.repeat(size / unit.len())).0;
+        println!("{name:<20} {:>6.1} {:>6.1}", speed(1 << 20), speed(16 << 20));
+    }
+}
+
+fn speeds(encoder: &Encoder, text: &[u8]) -> (f64, f64, usize) {
+    match encoder.vocabulary().dtype() {
+        Dtype::U16 => speeds_of::<u16>(encoder, text),
+        Dtype::U32 => speeds_of::<u32>(encoder, text),
+    }
+}
+
+fn speeds_of<T: Id>(encoder: &Encoder, text: &[u8]) -> (f64, f64, usize) {
+    let mut cache = Cache::new();
+    // Touched beforehand, as a job's buffers are: the time is the encoder's, not the kernel's for new pages.
+    let mut ids: Vec<T> = vec![T::default(); text.len()];
+    let mut speed = || {
+        ids.clear();
+        let begin = Instant::now();
+        encoder.encode(text, Special::Text, &mut cache, &mut ids).expect("text that can be encoded");
+        text.len() as f64 / begin.elapsed().as_secs_f64() / 1e6
+    };
+    let cold = speed();
+    let warm = (0..3).map(|_| speed()).fold(0.0, f64::max);
+    (cold, warm, ids.len())
+}

@@ -1,0 +1,43 @@
+//! How named patterns are scanned: by masks of 64 bytes, with AVX2 or without, or character by character.
+
+use super::blocks::{self, Scanner};
+use super::portable::Portable;
+use super::{PRETOKEN_BATCH, check_length};
+use crate::error::Result;
+
+/// All give the same boundaries; [`Engine::Scalar`] is the slow twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Scalar,
+    Portable,
+    /// On a processor without AVX2, [`Engine::Portable`].
+    Avx2,
+}
+
+impl Engine {
+    /// The fastest that this processor has.
+    pub fn best() -> Self {
+        Engine::Avx2
+    }
+
+    #[inline]
+    pub(super) fn fill<S: Scanner>(self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
+        match self {
+            Engine::Scalar => walk::<S>(text, start, ends),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx2 if let Some(avx2) = super::avx2::Avx2::detect() => avx2.fill::<S>(text, start, ends),
+            _ => blocks::fill::<S>(Portable, text, start, ends),
+        }
+    }
+}
+
+fn walk<S: Scanner>(text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
+    let mut at = start;
+    while at < text.len() && ends.len() < PRETOKEN_BATCH {
+        let end = S::next(text, at);
+        check_length(at, end)?;
+        ends.push(end);
+        at = end;
+    }
+    Ok(())
+}
