@@ -114,8 +114,6 @@ def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, 
         "tokenize": {"sources": [source.path for source in dataset.info.sources], **dataset.info.settings},
         "dataset_sha256": dataset.sha256,
         "n_parameters": trainer.model.n_parameters(),
-        "schedule": dataclasses.asdict(config.schedule)
-        | {"steps": config.train.steps or None, "budget_s": config.train.budget_s or None},
         "machine": metrics.machine(),
         "versions": metrics.versions(),
         "verdict": None,
@@ -130,6 +128,8 @@ def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, 
         record.update(
             status=status,
             exit_reason=exit_reason,
+            schedule=dataclasses.asdict(config.schedule)
+            | {"steps": config.train.steps or None, "budget_s": config.train.budget_s or None},
             step=state.step,
             tokens=state.tokens,
             loss=evaluation.loss if evaluation else None,
@@ -177,7 +177,7 @@ def _report(run: Path, trainer: Trainer, outcome: Outcome, curve: Path) -> None:
 def _is_over(config: Config, record: dict[str, Any], last: int | None) -> bool:
     """Whether a finished run has nothing left to do under the settings of now."""
     if config.train.budget_s:
-        return bool(record["elapsed_s"] >= 0.9 * config.train.budget_s)
+        return bool(config.train.budget_s <= (record["schedule"]["budget_s"] or 0))
     return last is not None and last >= config.train.steps
 
 
