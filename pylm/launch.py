@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from pylm import checkpoint, metrics
+from pylm.accounting.run import check_run, fitted
 from pylm.auto import Facts, resolve, resume
 from pylm.config import Config, Given, differences, write_toml
 from pylm.dataset import Dataset
 from pylm.errors import DataError, Interrupted, PylmError, RunError
 from pylm.files import write_bytes, write_text
+from pylm.measure import available_bytes
 from pylm.progress import ProgressLine, duration
 from pylm.runs import locked, run_name, run_path
 from pylm.train import Outcome, Trainer
@@ -92,9 +94,15 @@ def _prepare(
             )
         record = metrics.read_record(run)
         log.log("settings: as the run began: " + "; ".join(record["decisions"]))
-        return resume(request.given, stored, facts), record
+        config = resume(request.given, stored, facts)
+        log.log(check_run(config, available_bytes(facts.device)))
+        return config, record
     config, decisions = resolve(request.given, facts)
+    available = available_bytes(facts.device)
+    if "train.micro_batch" not in request.given:
+        config = fitted(config, available)
     log.log("settings: " + "; ".join(decisions))
+    log.log(check_run(config, available))
     return config, {
         "status": "new",
         "decisions": decisions,
