@@ -30,7 +30,7 @@ def summed_cross_entropy(model: Decoder, tokens_BT: Tensor, targets_BT: Tensor) 
     add up to the whole batch's gradient after one division by its number of targets.
     """
     x_ND = model.features(tokens_BT).flatten(0, 1)
-    loss: Tensor = _HeadLoss.apply(x_ND, model.head_weight, model.head_bias, targets_BT.flatten())  # type: ignore[no-untyped-call]
+    loss: Tensor = _HeadLoss.apply(x_ND, model.head_weight, model.head_bias, targets_BT.flatten())
     return loss
 
 
@@ -90,7 +90,7 @@ def _blocks(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The rows in blocks whose logits are at most BLOCK_BYTES, but at least 16 rows."""
     n_rows = max(16, BLOCK_BYTES.get(x_ND.device.type, 1 << 28) // (4 * len(weight_VD)))
-    return x_ND.split(n_rows), targets_N.split(n_rows)
+    return torch.split(x_ND, n_rows), torch.split(targets_N, n_rows)
 
 
 def _logits(x_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:

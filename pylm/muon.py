@@ -68,7 +68,7 @@ class Muon(torch.optim.Optimizer):
         """The matrices of a parameter, as views of `update`."""
         if update.dim() == 3:
             return update.unbind(0)
-        return update.split(self._parts[id(parameter)])
+        return torch.split(update, list(self._parts[id(parameter)]))
 
 
 def orthogonalise(matrices_NRC: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def _block_matrices(model: Decoder) -> list[tuple[torch.nn.Parameter, tuple[int,
     found: list[tuple[torch.nn.Parameter, tuple[int, ...]]] = []
     for layer in model.blocks.modules():
         if isinstance(layer, Linear):
-            found.append((layer.weight, layer.parts))
+            found.append((layer.get_parameter("weight"), layer.parts))
         elif isinstance(layer, BatchedLinear):
-            found.append((layer.weight, (layer.n_out,)))
+            found.append((layer.get_parameter("weight"), (layer.n_out,)))
     return found
