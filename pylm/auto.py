@@ -42,7 +42,7 @@ class _Size:
 AUTO_SIZES: dict[str, tuple[_Size, ...]] = {
     "cpu": (
         _Size(3e6, 4, 128, 2, 128, 16, 6e-3),
-        _Size(3e7, 4, 192, 3, 256, 8, 6e-3),
+        _Size(3e7, 4, 128, 2, 256, 4, 6e-3),
         _Size(math.inf, 6, 384, 6, 256, 16, 4e-3),
     ),
     "cuda": (
@@ -158,6 +158,7 @@ def _auto_preset(facts: Facts) -> dict[str, Value]:
         "model.qk_norm": True,
         "optimizer.name": "muon",
         "optimizer.lr": size.lr,
+        "optimizer.weight_decay": 0.01,
         "schedule.kind": "wsd",
         "schedule.warmup": 20,
         "schedule.final_fraction": 0.0,
