@@ -72,7 +72,11 @@ def test_a_signal_stops_it_and_leaves_nothing(number: int, exit_code: int) -> No
     command = 'exec "$0" -m pylm tokenize - --out out --tokenizer byte < gate'
     with (
         subprocess.Popen(
-            ["bash", "-c", command, sys.executable], stderr=subprocess.PIPE, text=True
+            ["bash", "-c", command, sys.executable],
+            stderr=subprocess.PIPE,
+            text=True,
+            # A test run in the background of a script has SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process,
         Path("gate").open("wb") as gate,
     ):
