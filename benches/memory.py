@@ -1,4 +1,4 @@
-"""The estimate of a training step's memory against the measured peak: `python benches/memory.py` prints a table.
+"""The estimate of a training step against the measured peak of memory: `python benches/memory.py [ROW...]`.
 
 Each row is a process of its own: its resident memory just before the model is built is taken off the peak of three
 steps after it. Linux only (it resets the peak through /proc/self/clear_refs).
@@ -48,7 +48,8 @@ ROWS: list[tuple[str, dict[str, object], dict[str, object]]] = [
 def measure(config: ModelConfig, load: Load) -> int:
     """Run three steps in a fresh process and return the bytes of its peak above what it held before the model."""
     request = json.dumps([config.__dict__, load.__dict__])
-    result = subprocess.run([sys.executable, __file__, request], capture_output=True, text=True, check=True)
+    command = [sys.executable, __file__, "--run", request]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(result.stdout)
 
 
@@ -82,18 +83,21 @@ def _status(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def main() -> None:
-    """Print the table."""
+def main(names: list[str]) -> None:
+    """Print the table, of all rows or of those named."""
     print(f"{'':22} {'estimate':>9} {'measured':>9} {'error':>7}   MiB")
     for name, model, step in ROWS:
+        if names and name not in names:
+            continue
         config, load = ModelConfig(**model), Load(**step)  # type: ignore[arg-type]
         estimate, measured = training_memory(config, load).total, measure(config, load)
-        print(f"{name:22} {estimate / 2**20:9,.0f} {measured / 2**20:9,.0f} {estimate / measured - 1:+7.1%}")
+        error = estimate / measured - 1
+        print(f"{name:22} {estimate / 2**20:9,.0f} {measured / 2**20:9,.0f} {error:+7.1%}", flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        _config, _load = json.loads(sys.argv[1])
+    if sys.argv[1:2] == ["--run"]:
+        _config, _load = json.loads(sys.argv[2])
         print(run_steps(ModelConfig(**_config), Load(**_load)))
     else:
-        main()
+        main(sys.argv[1:])
