@@ -60,8 +60,8 @@ SWITCHES: list[dict[str, object]] = [
 def test_parameters_and_operations_of_every_preset_equal_the_models(name: str) -> None:
     preset = PRESETS[name]
     assert n_parameters(preset.model) == preset.n_parameters
-    context = 40 if preset.model.attention == "compressed" else min(preset.model.max_context, 256)
-    assert forward_flops(preset.model, context) == counted_flops(preset.model, context)
+    context = min(preset.model.max_context, 256)
+    assert forward_flops(preset.model, context, device="meta") == counted_flops(preset.model, context)
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
@@ -88,6 +88,14 @@ def counted_flops(config: ModelConfig, context: int, batch_size: int = 1, backwa
         if backward:
             logits_BTV.sum().backward()
     return int(counter.get_total_flops())
+
+
+@pytest.mark.parametrize("context", [12, 40, 41, 256, 257, 1003])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_operations_of_compressed_attention_equal_the_models(context: int, batch_size: int) -> None:
+    config = ModelConfig(**(SMALL | {"attention": "compressed", "max_context": 1024}))  # type: ignore[arg-type]
+    expected = counted_flops(config, context, batch_size)
+    assert forward_flops(config, context, batch_size, device="meta") == expected
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,9 @@ class Shape:
 
 
 # The parts in the order in which tables show them.
-QKV, SCORES, WEIGHTED_SUM, OUTPUT, MIXING, MLP, HEAD = (
+QKV, POOLING, SCORES, WEIGHTED_SUM, OUTPUT, MIXING, MLP, HEAD = (
     "query, key, value",
+    "pooling",
     "scores",
     "weighted sum",
     "output",

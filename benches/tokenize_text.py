@@ -1,4 +1,4 @@
-"""`pylm tokenize` end to end against `tokenizers` training alone, in one run: `python benches/tokenize.py [TEXT]`.
+"""`pylm tokenize` end to end against `tokenizers` training alone, in one run: `python benches/tokenize_text.py [TEXT]`.
 
 Without TEXT it joins the English of ../shared/data (or $PYLM_SHARED) once, into build/. Ours is a process: start-up,
 counting, merging, encoding and writing to disk, 32,000 ids; theirs is `train` of the same vocabulary alone, its import
