@@ -60,7 +60,7 @@ def tokenize(
                 return Outcome(out, made, None)
         check_is_dataset(out)
         try:
-            report = _run(found, settings, claim.folder, jobs or os.cpu_count() or 1, progress)
+            report = _run(found, settings, claim.folder, jobs or _n_cores(), progress)
         except PylmError as error:
             message = str(error).replace(str(spool), "stdin").replace(str(claim.folder), str(out))
             raise type(error)(message) from None
@@ -78,6 +78,11 @@ def default_output(inputs: Sequence[str]) -> Path:
         raise ConfigError("--out: expected a folder for the dataset when text comes from stdin")
     path = Path(inputs[0])
     return Path("data", path.resolve().name if path.is_dir() else stem(find_inputs(inputs[:1])[0].path))
+
+
+def _n_cores() -> int:
+    """Cores that this process may use, which in a container or under a scheduler are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(

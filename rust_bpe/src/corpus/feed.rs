@@ -5,7 +5,7 @@ use memchr::{memchr_iter, memrchr};
 use super::block::Block;
 use super::input::{Format, Opened, Source, character_start, format_error};
 use super::jsonl::MAX_LINE_BYTES;
-use super::{Corpus, Cut};
+use super::{Corpus, Cut, Pass};
 use crate::error::{Error, Result};
 use crate::token::MAX_PRETOKEN_BYTES;
 
@@ -15,8 +15,7 @@ const MAX_BLOCK_BYTES: usize = 1 << 30;
 /// Reads a corpus once. Blocks come out in order; what a block leaves over begins the next.
 pub(super) struct Feed<'c> {
     corpus: &'c Corpus,
-    /// The inputs as they lay at an earlier pass.
-    before: Option<&'c [Source]>,
+    pass: Pass<'c>,
     input: usize,
     opened: Option<Opened>,
     rest: Vec<u8>,
@@ -38,10 +37,10 @@ struct Found {
 }
 
 impl<'c> Feed<'c> {
-    pub(super) fn new(corpus: &'c Corpus, before: Option<&'c [Source]>) -> Self {
+    pub(super) fn new(corpus: &'c Corpus, pass: Pass<'c>) -> Self {
         Self {
             corpus,
-            before,
+            pass,
             input: 0,
             opened: None,
             rest: Vec::new(),
@@ -102,9 +101,15 @@ impl<'c> Feed<'c> {
     fn open(&mut self) -> Result<Opened> {
         self.first_document_of_input = self.document;
         (self.offset, self.start) = (0, 0);
-        let before = self.before.map(|sources| &sources[self.input]);
-        let limit = self.corpus.limit_of(self.input);
-        Opened::new(&self.corpus.inputs[self.input], limit, before, self.corpus.records.as_deref())
+        let (before, hashed) = match self.pass {
+            Pass::First => (None, false),
+            Pass::Again(sources) => (Some(&sources[self.input]), false),
+            Pass::Last(sources) => (Some(&sources[self.input]), true),
+        };
+        let mut opened = Opened::new(&self.corpus.inputs[self.input], hashed, self.corpus.records.as_deref())?;
+        opened.set_limit(self.corpus.limit_of(self.input));
+        opened.check_unchanged(before)?;
+        Ok(opened)
     }
 
     /// Reads until there is a place to cut or the input ends; returns whether it goes on.

@@ -41,7 +41,7 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     pub size_bytes: u64,
-    /// In hexadecimal.
+    /// In hexadecimal; empty until the pass that hashes.
     pub sha256: String,
     modified: Option<SystemTime>,
 }
@@ -75,21 +75,15 @@ enum Content {
 }
 
 impl Opened {
-    /// Opens `input`, to read at most `limit` unpacked bytes. `before` is how it lay at the first reading: another
-    /// size or time is an error; without it the file is hashed.
-    pub(super) fn new(
-        input: &Input,
-        limit: Option<u64>,
-        before: Option<&Source>,
-        records: Option<&OpenRecords>,
-    ) -> Result<Self> {
+    /// Opens `input`, to be hashed or not.
+    pub(super) fn new(input: &Input, hashed: bool, records: Option<&OpenRecords>) -> Result<Self> {
         let in_path = |source| Error::Io { path: input.path.clone(), source };
         let file = File::open(&input.path).map_err(in_path)?;
         let metadata = file.metadata().map_err(in_path)?;
         if !metadata.is_file() {
             return Err(format_error(&input.path, "expected a file, found something else"));
         }
-        let raw = Tallied::new(file, before.is_none());
+        let raw = Tallied::new(file, hashed);
         let content = match (input.format, records) {
             (Format::Records, Some(open)) => Content::Records(open(&input.path)?),
             (Format::Records, None) => {
@@ -97,20 +91,31 @@ impl Opened {
             }
             _ => Content::Bytes(input.packing.open(raw.clone()).map_err(in_path)?),
         };
-        let modified = metadata.modified().ok();
-        if before.is_some_and(|before| (before.size_bytes, before.modified) != (metadata.len(), modified)) {
-            return Err(changed(&input.path));
-        }
         Ok(Self {
             path: input.path.clone(),
             raw,
             content,
             size_bytes: metadata.len(),
-            modified,
-            left: limit.unwrap_or(u64::MAX),
+            modified: metadata.modified().ok(),
+            left: u64::MAX,
             limited: false,
             reported: 0,
         })
+    }
+
+    /// Reads no more than so many unpacked bytes.
+    pub(super) fn set_limit(&mut self, limit: Option<u64>) {
+        self.left = limit.unwrap_or(u64::MAX);
+    }
+
+    /// Refuses a file that does not lie as it lay before.
+    pub(super) fn check_unchanged(&self, before: Option<&Source>) -> Result<()> {
+        match before {
+            Some(before) if (before.size_bytes, before.modified) != (self.size_bytes, self.modified) => {
+                Err(changed(&self.path))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Appends up to `n_bytes` unpacked bytes; false when the file, or its limit, has come to its end.
@@ -164,13 +169,13 @@ impl Opened {
     /// Reads what a limit left (for the hash), checks that the file did not change, and returns it as it lies.
     pub(super) fn finish(mut self) -> Result<Source> {
         let in_path = |source| Error::Io { path: self.path.clone(), source };
-        let sha256 = self.raw.sha256();
-        if sha256.is_some() {
+        let is_hashed = self.raw.sha256().is_some();
+        if is_hashed {
             io::copy(&mut self.raw, &mut io::sink()).map_err(in_path)?;
         }
         let after = self.raw.metadata().map_err(in_path)?;
-        let hashed_all = sha256.is_none() || self.raw.n_bytes() == self.size_bytes;
-        if (after.len(), after.modified().ok()) != (self.size_bytes, self.modified) || !hashed_all {
+        let is_whole = !is_hashed || self.raw.n_bytes() == self.size_bytes;
+        if (after.len(), after.modified().ok()) != (self.size_bytes, self.modified) || !is_whole {
             return Err(changed(&self.path));
         }
         let sha256 = self.raw.sha256().unwrap_or_default();

@@ -23,6 +23,7 @@ pub use input::{Format, Input, OpenRecords, RecordSource, Side, Source};
 pub use jsonl::Field;
 pub use markers::{Markers, Stretch};
 pub use packing::Packing;
+pub(crate) use packing::hexadecimal;
 pub use split::{Part, Split, SplitMethod, SplitRequest};
 pub use survey::{Survey, SurveyOptions, Totals};
 
@@ -32,6 +33,16 @@ use feed::Feed;
 
 /// Read at a time by one thread. Large enough that taking one costs nothing, small enough for a second-level cache.
 pub const BLOCK_BYTES: usize = 1 << 20;
+
+/// How often the corpus has been read.
+#[derive(Clone, Copy)]
+pub enum Pass<'s> {
+    First,
+    /// Inputs that do not lie as an earlier pass found them are an error.
+    Again(&'s [Source]),
+    /// The same, and the inputs are hashed on the way: the work of the last pass is the longest, and hides it.
+    Last(&'s [Source]),
+}
 
 /// What to read and how.
 pub struct Corpus {
@@ -54,20 +65,19 @@ impl Corpus {
     /// Reads all of it once on `n_threads` threads: each makes its state by `start` and calls `work` for each block that
     /// it takes. Returns the states, in no order, and the inputs as they lay.
     ///
-    /// `before` is what an earlier pass returned: inputs that changed since are an error, and are not hashed again.
     ///
     /// # Errors
     /// The one of the earliest block that had one, with the input's path; [`Error::Cancelled`] by the monitor, which
     /// advances by bytes on disk.
     pub fn each_block<S: Send>(
         &self,
-        before: Option<&[Source]>,
+        pass: Pass,
         n_threads: usize,
         monitor: &Monitor,
         start: impl Fn() -> S + Sync,
         work: impl Fn(&mut S, &Block) -> Result<()> + Sync,
     ) -> Result<(Vec<S>, Vec<Source>)> {
-        let feed = Mutex::new(Some(Feed::new(self, before)));
+        let feed = Mutex::new(Some(Feed::new(self, pass)));
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         let fail = |index: usize, error: Error| {
             *lock(&feed) = None; // nobody takes another block

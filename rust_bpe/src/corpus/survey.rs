@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use rustc_hash::FxBuildHasher;
 use sha2::{Digest, Sha256};
 
-use super::Corpus;
 use super::block::{Block, Piece};
 use super::input::{Format, Side, Source, character_start};
 use super::split::SplitRequest;
+use super::{Corpus, Pass};
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -73,8 +73,8 @@ impl Survey {
     pub fn of(corpus: &Corpus, options: &SurveyOptions, monitor: &Monitor) -> Result<Self> {
         let n_threads = if options.drop_duplicates { 1 } else { options.n_threads };
         let start = || Surveyor::new(options);
-        let (surveyors, sources) =
-            corpus.each_block(None, n_threads, monitor, start, |surveyor, block| surveyor.look(corpus, block))?;
+        let (surveyors, sources) = corpus
+            .each_block(Pass::First, n_threads, monitor, start, |surveyor, block| surveyor.look(corpus, block))?;
         let mut survey = Self { sources, ..Self::default() };
         for surveyor in surveyors {
             survey.totals.add(&surveyor.totals);

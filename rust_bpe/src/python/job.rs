@@ -173,7 +173,7 @@ fn report_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyD
     let dict = PyDict::new(py);
     dict.set_item("dtype", vocabulary.dtype().name())?;
     dict.set_item("vocab_size", vocabulary.vocab_size())?;
-    dict.set_item("tokenizer_sha256", vocabulary.sha256())?;
+    dict.set_item("tokenizer_sha256", &report.tokenizer_sha256)?;
     dict.set_item("end_of_text_id", report.end_of_text_id)?;
     let special_ids = PyDict::new(py);
     for (name, id) in vocabulary.special_tokens().iter() {

@@ -1,45 +1,49 @@
 //! The pass that writes: blocks encoded by all threads, their ids put into the files in order.
 
-use std::sync::Arc;
-
 use super::Reading;
 use super::in_order::InOrder;
 use super::output::{Chunk, Files, Place, SideReport, SideWriter};
-use crate::corpus::{Block, Corpus, Side, Stretch};
+use crate::corpus::{Block, Corpus, Pass, Side, Source, Stretch};
 use crate::encode::{Cache, Encoder, Id};
 use crate::error::Result;
 use crate::special::Special;
 use crate::token::{Dtype, TokenId};
-use crate::vocabulary::Vocabulary;
 
 /// Blocks that may wait for an earlier one, for each thread.
 const MOST_WAITING: usize = 4;
 
+/// What was written, and from what.
+pub(super) struct Encoded {
+    pub train: SideReport,
+    pub val: Option<SideReport>,
+    pub sources: Vec<Source>,
+}
+
 /// Encodes the documents of both sides into `files`.
 pub(super) fn encode(
     reading: &Reading,
-    vocabulary: &Arc<Vocabulary>,
+    encoder: Encoder,
     end_of_text: Option<TokenId>,
     files: &Files,
-) -> Result<(SideReport, Option<SideReport>)> {
+) -> Result<Encoded> {
     match files.dtype {
-        Dtype::U16 => encode_as::<u16>(reading, vocabulary, end_of_text, files),
-        Dtype::U32 => encode_as::<u32>(reading, vocabulary, end_of_text, files),
+        Dtype::U16 => encode_as::<u16>(reading, encoder, end_of_text, files),
+        Dtype::U32 => encode_as::<u32>(reading, encoder, end_of_text, files),
     }
 }
 
 fn encode_as<T: Id>(
     reading: &Reading,
-    vocabulary: &Arc<Vocabulary>,
+    encoder: Encoder,
     end_of_text: Option<TokenId>,
     files: &Files,
-) -> Result<(SideReport, Option<SideReport>)> {
+) -> Result<Encoded> {
     let writers = Writers {
         train: SideWriter::new(files, "train")?,
         val: files.has_val.then(|| SideWriter::new(files, "val")).transpose()?,
     };
     let order = InOrder::new(writers, MOST_WAITING * reading.n_threads);
-    let block_encoder = BlockEncoder { reading, encoder: TextEncoder::new(reading.corpus, vocabulary), end_of_text };
+    let block_encoder = BlockEncoder { reading, encoder: TextEncoder::new(reading.corpus, encoder), end_of_text };
     let work = |worker: &mut Worker<T>, block: &Block| {
         let encoded = block_encoder.encode(worker, block).and_then(|chunks| {
             let mut ready = Vec::new();
@@ -51,10 +55,10 @@ fn encode_as<T: Id>(
         });
         encoded.inspect_err(|_| order.abort())
     };
-    let before = Some(&reading.survey.sources[..]);
-    reading.corpus.each_block(before, reading.n_threads, reading.monitor, Worker::default, work)?;
+    let pass = Pass::Last(&reading.survey.sources);
+    let (_, sources) = reading.corpus.each_block(pass, reading.n_threads, reading.monitor, Worker::default, work)?;
     let writers = order.into_consumer();
-    Ok((writers.train.finish()?, writers.val.map(SideWriter::finish).transpose()?))
+    Ok(Encoded { train: writers.train.finish()?, val: writers.val.map(SideWriter::finish).transpose()?, sources })
 }
 
 struct Writers<'f> {
@@ -122,10 +126,10 @@ pub(super) struct TextEncoder<'c> {
 }
 
 impl<'c> TextEncoder<'c> {
-    pub fn new(corpus: &'c Corpus, vocabulary: &Arc<Vocabulary>) -> Self {
-        let specials = vocabulary.special_tokens();
+    pub fn new(corpus: &'c Corpus, encoder: Encoder) -> Self {
+        let specials = encoder.vocabulary().special_tokens();
         let markers = corpus.markers.strings().iter().map(|name| specials.id_of(name)).collect();
-        Self { corpus, encoder: Encoder::new(vocabulary.clone()), markers }
+        Self { corpus, encoder, markers }
     }
 
     /// Appends the ids of `text`, a document of an input or a piece of one. Errors count bytes from its start.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Plan, Reading, Times, Tokenizer};
-use crate::corpus::{Block, Side, Stretch};
+use crate::corpus::{Block, Pass, Side, Stretch};
+use crate::encode::KnownWords;
 use crate::error::{Error, Result};
 use crate::pretokenize::Pattern;
 use crate::train::{Alphabet, Stop, Ties, TrainOptions, train};
@@ -56,6 +57,8 @@ impl Bpe {
 
 pub(super) struct Learned {
     pub vocabulary: Arc<Vocabulary>,
+    /// What training left encoded.
+    pub known: KnownWords,
     pub stop: Option<Stop>,
     pub n_words: u64,
     pub n_pretokens: u64,
@@ -64,7 +67,8 @@ pub(super) struct Learned {
 /// Makes the vocabulary of `plan`.
 pub(super) fn vocabulary(plan: &Plan, reading: &Reading, source_bytes: u64, times: &mut Times) -> Result<Learned> {
     let (specials, special_ids) = (&plan.specials, plan.special_ids);
-    let untrained = |vocabulary| Learned { vocabulary, stop: None, n_words: 0, n_pretokens: 0 };
+    let known = KnownWords::default();
+    let untrained = |vocabulary| Learned { vocabulary, known, stop: None, n_words: 0, n_pretokens: 0 };
     match &plan.tokenizer {
         Tokenizer::Given(vocabulary) => Ok(untrained(vocabulary.clone())),
         Tokenizer::Byte => Ok(untrained(Arc::new(Vocabulary::byte(specials, special_ids)?))),
@@ -121,6 +125,7 @@ fn train_on(
     let trained = train(words, &alphabet, &options, reading.monitor)?;
     let vocabulary = Vocabulary::from_merges(&alphabet, &trained.merges, bpe.pattern.clone(), specials, special_ids)?;
     Ok(Learned {
+        known: KnownWords::of(words, &trained.encodings, &vocabulary.ids_of_symbols()),
         vocabulary: Arc::new(vocabulary),
         stop: Some(trained.stop),
         n_words: words.len() as u64,
@@ -178,7 +183,7 @@ fn each_training_text<S: Send>(
     start: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, &[u8]) -> Result<()> + Sync,
 ) -> Result<Vec<S>> {
-    let (corpus, before) = (reading.corpus, &reading.survey.sources[..]);
+    let (corpus, pass) = (reading.corpus, Pass::Again(&reading.survey.sources));
     let look = |state: &mut S, block: &Block| {
         reading.survey.parts(corpus, reading.split, block, |part| match part.side {
             Side::Val => Ok(()),
@@ -191,5 +196,5 @@ fn each_training_text<S: Send>(
             }
         })
     };
-    corpus.each_block(Some(before), reading.n_threads, reading.monitor, start, look).map(|(states, _)| states)
+    corpus.each_block(pass, reading.n_threads, reading.monitor, start, look).map(|(states, _)| states)
 }

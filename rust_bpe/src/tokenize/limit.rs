@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::encode::TextEncoder;
-use crate::corpus::{Block, Corpus, Format, Piece};
-use crate::encode::Cache;
+use crate::corpus::{Block, Corpus, Format, Pass, Piece};
+use crate::encode::{Cache, Encoder};
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::vocabulary::Vocabulary;
@@ -24,7 +24,11 @@ pub(super) fn byte_limits(
     n_threads: usize,
     monitor: &Monitor,
 ) -> Result<Vec<Option<u64>>> {
-    let counter = Counter { encoder: TextEncoder::new(corpus, vocabulary), n_end_ids: u64::from(has_end), limit };
+    let counter = Counter {
+        encoder: TextEncoder::new(corpus, Encoder::new(vocabulary.clone())),
+        n_end_ids: u64::from(has_end),
+        limit,
+    };
     let counted: Vec<AtomicU64> = corpus.inputs.iter().map(|_| AtomicU64::new(0)).collect();
     let count = |state: &mut (Cache, Vec<BlockIds>), block: &Block| {
         // Blocks are handed out in order: when those that are done reach the limit, this one lies behind it.
@@ -35,7 +39,7 @@ pub(super) fn byte_limits(
         }
         Ok(())
     };
-    let (states, sources) = corpus.each_block(None, n_threads, monitor, Default::default, count)?;
+    let (states, sources) = corpus.each_block(Pass::First, n_threads, monitor, Default::default, count)?;
     let mut blocks: Vec<BlockIds> = states.into_iter().flat_map(|(_, blocks)| blocks).collect();
     blocks.sort_unstable_by_key(|block| block.index);
 
@@ -50,7 +54,7 @@ pub(super) fn byte_limits(
         }
         Ok(())
     };
-    let (states, _) = corpus.each_block(Some(&sources), n_threads, monitor, Default::default, find)?;
+    let (states, _) = corpus.each_block(Pass::Again(&sources), n_threads, monitor, Default::default, find)?;
     let mut limits = corpus.limits.clone();
     for (input, place) in states.into_iter().flat_map(|(_, places)| places) {
         limits[input] = Some(place);

@@ -14,8 +14,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 use crate::corpus::{Corpus, Cut, Field, Input, Markers, OpenRecords, Side, Source, Split, SplitRequest};
-use crate::corpus::{Survey, SurveyOptions, Totals};
+use crate::corpus::{Survey, SurveyOptions, Totals, hexadecimal};
+use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::token::TokenId;
@@ -77,6 +80,8 @@ pub enum EndOfText {
 #[derive(Debug)]
 pub struct Report {
     pub vocabulary: Arc<Vocabulary>,
+    /// Of tokenizer.json.
+    pub tokenizer_sha256: String,
     pub end_of_text_id: Option<TokenId>,
     /// Why training ended; None for a vocabulary that was not trained.
     pub stop: Option<Stop>,
@@ -133,25 +138,28 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
         Reading { corpus: &corpus, survey: &survey, split: &split, n_threads: plan.survey.n_threads, monitor };
     let learned = learn::vocabulary(&plan, &reading, source_bytes, &mut times)?;
     let vocabulary = learned.vocabulary;
+    let encoder = Encoder::with_known(vocabulary.clone(), learned.known);
 
     let encoding = Instant::now();
     monitor.start("encoding", source_bytes);
     let end_of_text_id = id_of(&vocabulary);
     let has_val = split != Split::None || survey.totals.n_val_documents > 0;
     let files = output::Files { folder: plan.out, dtype: vocabulary.dtype(), shard_tokens: plan.shard_tokens, has_val };
-    let (train, val) = encode::encode(&reading, &vocabulary, end_of_text_id, &files)?;
-    files.write("tokenizer.json", &vocabulary.to_json())?;
+    let encode::Encoded { train, val, sources } = encode::encode(&reading, encoder, end_of_text_id, &files)?;
+    let tokenizer_json = vocabulary.to_json();
+    files.write("tokenizer.json", &tokenizer_json)?;
     times.encoding = encoding.elapsed();
     times.total = begin.elapsed();
     Ok(Report {
         vocabulary,
+        tokenizer_sha256: hexadecimal(&Sha256::digest(&tokenizer_json)),
         end_of_text_id,
         stop: learned.stop,
         n_words: learned.n_words,
         n_pretokens: learned.n_pretokens,
         totals: survey.totals,
         split,
-        sources: survey.sources,
+        sources,
         train,
         val,
         times,

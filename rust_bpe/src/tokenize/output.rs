@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::corpus::hexadecimal;
 use crate::error::{Error, Result};
 use crate::token::Dtype;
 
@@ -149,7 +150,7 @@ impl<'f> SideWriter<'f> {
         let file = |shard: Shard| TokenFile {
             name: shard.name,
             n_tokens: shard.n_tokens,
-            sha256: shard.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hexadecimal(&shard.hash.finalize()),
         };
         Ok(SideReport {
             files: self.shards.into_iter().map(file).collect(),

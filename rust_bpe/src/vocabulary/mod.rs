@@ -109,6 +109,16 @@ impl Vocabulary {
         &self.merges
     }
 
+    /// The id of each symbol of [`Vocabulary::from_merges`]: the base in the order of its alphabet
+    /// (of characters that were sorted), then the merges.
+    pub(crate) fn ids_of_symbols(&self) -> Vec<TokenId> {
+        let base: Vec<TokenId> = match &self.base {
+            Base::Bytes(ids) => ids.to_vec(),
+            Base::Chars(chars) => chars.iter().map(|&(_, id)| id).collect(),
+        };
+        base.into_iter().chain(self.merges.iter().map(|merge| merge.result)).collect()
+    }
+
     pub fn special_tokens(&self) -> &SpecialTokens {
         &self.specials
     }
