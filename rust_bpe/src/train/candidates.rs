@@ -13,7 +13,7 @@ pub struct Candidates {
 
 impl Candidates {
     pub fn new(threshold: u64, max_token_bytes: usize) -> Self {
-        Candidates { pairs: Pairs::new(threshold), queue: Queue::default(), max_token_bytes }
+        Candidates { pairs: Pairs::new(threshold), queue: Queue::new(), max_token_bytes }
     }
 
     /// Takes in a new pair, and returns where its places are to be written; none when it is too rare or too long.
@@ -32,7 +32,7 @@ impl Candidates {
     /// Counts only fall, so a pair whose noted count is still true is the first of all; one that has fallen goes back
     /// to where it belongs.
     pub fn next(&mut self, tokens: &Tokens) -> Option<Pair> {
-        while let Some(&Item { pair, count: noted, .. }) = self.queue.peek() {
+        while let Some(&Item { pair, count: noted, .. }) = self.queue.peek(tokens) {
             let count = self.pairs.count(pair);
             if count == noted {
                 self.queue.pop(tokens);

@@ -18,6 +18,7 @@ pub struct Trainer<'w, 'o, S> {
     merges: Vec<Pair>,
     left: Neighbours,
     right: Neighbours,
+    changes: Vec<(Pair, u64)>,
 }
 
 impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
@@ -29,7 +30,7 @@ impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
         let threshold = total / n_merges.max(1) as u64 / 128;
         let candidates = candidates(&text, &tokens, tally, threshold, options);
         let (left, right) = (Neighbours::new(tokens.len()), Neighbours::new(tokens.len()));
-        Trainer { options, text, tokens, candidates, merges: Vec::new(), left, right }
+        Trainer { options, text, tokens, candidates, merges: Vec::new(), left, right, changes: Vec::new() }
     }
 
     /// Makes `n_merges` merges, or as many as there are.
@@ -72,16 +73,10 @@ impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
         // What stood as (p, x) is now (p, z), what stood as (y, n) is (z, n). A left neighbour z is this very pair, joined
         // just before: it was noted as (z, x) then, and is (z, z) now.
         let n_twins = left.count(z);
-        left.for_each(|p, sum| {
-            if p != z {
-                candidates.pairs.subtract((p, x), sum.count);
-            }
-        });
-        right.for_each(|n, sum| {
-            if (y, n) != (x, y) {
-                candidates.pairs.subtract((y, n), sum.count);
-            }
-        });
+        self.changes.clear();
+        left.for_each(|p, sum| self.changes.push(((p, x), if p == z { 0 } else { sum.count })));
+        right.for_each(|n, sum| self.changes.push(((y, n), if (y, n) == (x, y) { 0 } else { sum.count })));
+        candidates.pairs.subtract(&self.changes);
         candidates.pairs.reserve_places(left.n_places() + right.n_places());
         left.for_each(|p, sum| {
             if let Some(start) = candidates.insert(tokens, (p, z), sum.count, sum.n_places) {

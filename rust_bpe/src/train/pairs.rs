@@ -100,13 +100,21 @@ impl Pairs {
         self.places[index] = place;
     }
 
-    /// Takes occurrences away from a pair, if it is kept.
-    #[inline]
-    pub fn subtract(&mut self, pair: Pair, count: u64) {
-        let key = key(pair);
-        let index = self.find(key);
-        if self.slots[index].key == key {
-            self.slots[index].count -= count;
+    /// Takes occurrences away from those of the pairs that are kept.
+    pub fn subtract(&mut self, changes: &[(Pair, u64)]) {
+        let mut homes = [(0, false); 64];
+        for changes in changes.chunks(homes.len()) {
+            // First a loop without branches, so that many cache misses are under way at once.
+            for (home, &(pair, _)) in homes.iter_mut().zip(changes) {
+                let index = self.home(key(pair));
+                *home = (index, self.slots[index].key == key(pair));
+            }
+            for (&(home, is_there), &(pair, count)) in homes.iter().zip(changes) {
+                let index = if is_there { home } else { self.find(key(pair)) };
+                if self.slots[index].key == key(pair) {
+                    self.slots[index].count -= count;
+                }
+            }
         }
     }
 
@@ -127,12 +135,17 @@ impl Pairs {
     #[inline]
     fn find(&self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
-        // Fibonacci hashing (Knuth, volume 3, section 6.4): 2^64 over the golden ratio.
-        let mut index = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize;
+        let mut index = self.home(key);
         while self.slots[index & mask].key != key && self.slots[index & mask].key != FREE.key {
             index += 1;
         }
         index & mask
+    }
+
+    /// The slot to look at first: Fibonacci hashing (Knuth, volume 3, section 6.4), by 2^64 over the golden ratio.
+    #[inline(always)]
+    fn home(&self, key: u64) -> usize {
+        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
 
     fn put(&mut self, slot: Slot, list: Range<usize>) {

@@ -1,16 +1,21 @@
-//! Which pair is next: a binary heap by count and tie rule, whose counts may be too high.
+//! Which pair is next: pairs by count and tie rule, whose counts may be too high.
 //!
-//! Counts only fall, so an entry whose count is out of date stands too far up, never too far down: whoever takes the
-//! top compares it with the true count and puts it back lower if need be.
+//! Counts only fall, so a pair whose count is out of date stands too far up, never too far down: whoever takes the top
+//! compares it with the true count and puts it back lower if need be.
+//!
+//! Most pairs are never merged, so most are never compared with each other either: they wait in unordered drawers, one
+//! for each eighth of an octave of counts, and only the highest drawer that is not empty has been made a heap.
 
 use std::cmp::Ordering;
 
 use super::pairs::Pair;
 use super::tokens::Tokens;
 
-#[derive(Default)]
 pub struct Queue {
+    /// The items of all drawers opened so far, as a binary heap.
     heap: Vec<Item>,
+    /// The drawers still closed, all of them below.
+    drawers: Vec<Vec<Item>>,
 }
 
 #[derive(Clone, Copy)]
@@ -25,6 +30,7 @@ impl Item {
         Item { count, tie_key: tokens.tie_key(pair), pair }
     }
 
+    #[inline]
     fn is_before(&self, other: &Item, tokens: &Tokens) -> bool {
         let by_key = self.count.cmp(&other.count).then(self.tie_key.cmp(&other.tie_key));
         by_key.then_with(|| tokens.compare(self.pair, other.pair)) == Ordering::Greater
@@ -32,11 +38,48 @@ impl Item {
 }
 
 impl Queue {
-    pub fn peek(&self) -> Option<&Item> {
-        self.heap.first()
+    pub fn new() -> Self {
+        Queue { heap: Vec::new(), drawers: vec![Vec::new(); drawer(u64::MAX) + 1] }
     }
 
     pub fn push(&mut self, item: Item, tokens: &Tokens) {
+        match self.drawers.get_mut(drawer(item.count)) {
+            Some(drawer) => drawer.push(item),
+            None => self.push_heap(item, tokens),
+        }
+    }
+
+    /// The first pair by the counts noted. Opens drawers when the heap is empty.
+    pub fn peek(&mut self, tokens: &Tokens) -> Option<&Item> {
+        while self.heap.is_empty() {
+            for item in self.drawers.pop()? {
+                self.push_heap(item, tokens);
+            }
+        }
+        self.heap.first()
+    }
+
+    /// Takes away what was peeked at.
+    pub fn pop(&mut self, tokens: &Tokens) {
+        if let Some(last) = self.heap.pop()
+            && !self.heap.is_empty()
+        {
+            self.sink(last, tokens);
+        }
+    }
+
+    /// Gives what was peeked at a lower count.
+    pub fn lower(&mut self, count: u64, tokens: &Tokens) {
+        let item = Item { count, ..self.heap[0] };
+        if drawer(count) < self.drawers.len() {
+            self.pop(tokens);
+            self.push(item, tokens);
+        } else {
+            self.sink(item, tokens);
+        }
+    }
+
+    fn push_heap(&mut self, item: Item, tokens: &Tokens) {
         self.heap.push(item);
         let mut hole = self.heap.len() - 1;
         while hole > 0 {
@@ -48,20 +91,6 @@ impl Queue {
             hole = parent;
         }
         self.heap[hole] = item;
-    }
-
-    pub fn pop(&mut self, tokens: &Tokens) {
-        if let Some(last) = self.heap.pop()
-            && !self.heap.is_empty()
-        {
-            self.sink(last, tokens);
-        }
-    }
-
-    /// Gives the top another, lower count.
-    pub fn lower(&mut self, count: u64, tokens: &Tokens) {
-        let item = Item { count, ..self.heap[0] };
-        self.sink(item, tokens);
     }
 
     /// Puts `item` into the free place at the top, and from there where it belongs.
@@ -82,5 +111,25 @@ impl Queue {
             hole = child;
         }
         self.heap[hole] = item;
+    }
+}
+
+/// The drawer of a count: its highest bit and the three below it, in the order of counts.
+fn drawer(count: u64) -> usize {
+    let exponent = (count | 8).ilog2();
+    ((exponent as usize - 3) << 3) + (count >> (exponent - 3)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::drawer;
+
+    #[test]
+    fn drawers_are_in_the_order_of_counts() {
+        let counts =
+            (0..5000).chain((13..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + (1 << (bit - 1))]));
+        let drawers: Vec<usize> = counts.chain([u64::MAX]).map(drawer).collect();
+        assert!(drawers.is_sorted());
+        assert!((0..16).all(|count| drawer(count) == count as usize) && drawer(16) == drawer(17));
     }
 }
