@@ -1,6 +1,8 @@
 //! The trainer against its slow twin, and the properties that users rely on.
 
 mod common;
+#[path = "common/fuzzed.rs"]
+mod fuzzed;
 
 use std::collections::HashMap;
 
@@ -183,8 +185,54 @@ fn counters_join_to_the_counts_of_a_map() {
             counters[counter].add_word(&word, count);
             *expected.entry(word).or_insert(0) += count;
         }
-        let words = Words::merge(counters, 2).expect("small counts");
+        let words = Words::merge(counters, 1 + random.below(3) as usize).expect("small counts");
+        assert!(words.iter().map(|(_, count)| count).is_sorted_by(|a, b| a >= b));
         assert_eq!((words.len(), words.n_pretokens()), (expected.len(), expected.values().sum()));
         assert_eq!(words.iter().map(|(word, count)| (word.to_vec(), count)).collect::<HashMap<_, _>>(), expected);
+    }
+}
+
+#[test]
+fn what_the_fuzz_target_checks_holds_for_random_inputs() {
+    let mut random = Generator::new(7);
+    for _ in 0..300 {
+        let n_letters = 2 + random.below(12);
+        let len = random.below(400) as usize;
+        let input: Vec<u8> = (0..len)
+            .map(|i| match i {
+                0..5 => random.below(256) as u8,
+                _ if random.below(30) == 0 => random.below(256) as u8,
+                _ => b"\0ab\xc3\xa9 c\x01\xe6\xbc\xa2dz"[random.below(n_letters) as usize],
+            })
+            .collect();
+        fuzzed::train(&input);
+    }
+}
+
+#[test]
+fn words_come_in_the_same_order_however_they_were_counted() {
+    let mut random = Generator::new(8);
+    let words: Vec<Vec<u8>> = (0..30_000)
+        .map(|_| (0..1 + random.below(40)).map(|_| b"ab"[random.below(2) as usize]).collect::<Vec<u8>>())
+        .collect();
+    let count = |n_counters: usize| {
+        let mut counters: Vec<WordCounter> = (0..n_counters).map(|_| WordCounter::new()).collect();
+        words.iter().enumerate().for_each(|(i, word)| counters[i * i % n_counters].add_word(word, 1));
+        let words = Words::merge(counters, n_counters).expect("small counts");
+        words.iter().map(|(word, count)| (word.to_vec(), count)).collect::<Vec<_>>()
+    };
+    let alone = count(1);
+    assert!(count(2) == alone && count(5) == alone);
+}
+
+#[test]
+fn pairs_at_many_places_are_joined_by_several_threads_alike() {
+    let mut random = Generator::new(9);
+    let words = words(&random_counts(&mut random, 3, 40_000, 14, 100));
+    let options = |threads| TrainOptions { threads, ..TrainOptions::new(256 + 40) };
+    let alone = trained(&words, &Alphabet::Bytes, &options(1));
+    assert_eq!(alone, reference::train(&words, &Alphabet::Bytes, &options(1)).expect("valid options"));
+    for threads in [2, 3, 7] {
+        assert_eq!(trained(&words, &Alphabet::Bytes, &options(threads)), alone);
     }
 }

@@ -1,10 +1,10 @@
 //! The loop: take the most frequent pair, join it wherever it stands, and note what its neighbours have become.
 
 use super::candidates::Candidates;
-use super::neighbours::Neighbours;
+use super::join::{Sides, join};
 use super::pairs::Pair;
-use super::tally::Tally;
-use super::text::{Place, Symbol, Text};
+use super::tally::{Slot, Tally};
+use super::text::{Symbol, Text};
 use super::tokens::Tokens;
 use super::{Stop, TrainOptions, Trained};
 use crate::error::Result;
@@ -16,8 +16,9 @@ pub struct Trainer<'w, 'o, S> {
     tokens: Tokens,
     candidates: Candidates,
     merges: Vec<Pair>,
-    left: Neighbours,
-    right: Neighbours,
+    /// One for each thread.
+    sides: Vec<Sides>,
+    /// What the current merge takes away from older pairs.
     changes: Vec<(Pair, u64)>,
 }
 
@@ -26,11 +27,12 @@ impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
         let mut tally = Tally::of(&text, &tokens);
         // The last of n merges joins between 1/26 (code, 128k) and 1/97 (English, 128k) of total / n pairs. A threshold
         // too low costs little, one too high another tally.
-        let total: u64 = tally.iter_mut().map(|slot| slot.count).sum();
+        let mut total = 0;
+        tally.for_each(|_, slot| total += slot.count);
         let threshold = total / n_merges.max(1) as u64 / 128;
         let candidates = candidates(&text, &tokens, tally, threshold, options);
-        let (left, right) = (Neighbours::new(tokens.len()), Neighbours::new(tokens.len()));
-        Trainer { options, text, tokens, candidates, merges: Vec::new(), left, right, changes: Vec::new() }
+        let sides = (0..options.threads.max(1)).map(|_| Sides::new(tokens.len())).collect();
+        Trainer { options, text, tokens, candidates, merges: Vec::new(), sides, changes: Vec::new() }
     }
 
     /// Makes `n_merges` merges, or as many as there are.
@@ -60,23 +62,21 @@ impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
 
     /// Joins one pair everywhere.
     fn merge(&mut self, (x, y): Pair) {
-        let Trainer { tokens, candidates, left, right, .. } = self;
+        let Trainer { text, tokens, candidates, sides, changes, .. } = self;
         let z = tokens.join(x, y);
         self.merges.push((x, y));
-        left.add_token();
-        right.add_token();
+        sides.iter_mut().for_each(Sides::add_token);
         let list = candidates.pairs.remove((x, y));
-        let places = candidates.pairs.places(list);
-        let sides = Sides { left, right };
-        join(&mut self.text, tokens, (x, y), z, places, sides);
+        join(text, tokens, (x, y), z, candidates.pairs.places(list), sides);
 
+        let Sides { left, right } = &mut sides[0];
         // What stood as (p, x) is now (p, z), what stood as (y, n) is (z, n). A left neighbour z is this very pair, joined
         // just before: it was noted as (z, x) then, and is (z, z) now.
         let n_twins = left.count(z);
-        self.changes.clear();
-        left.for_each(|p, sum| self.changes.push(((p, x), if p == z { 0 } else { sum.count })));
-        right.for_each(|n, sum| self.changes.push(((y, n), if (y, n) == (x, y) { 0 } else { sum.count })));
-        candidates.pairs.subtract(&self.changes);
+        changes.clear();
+        left.for_each(|p, sum| changes.push(((p, x), if p == z { 0 } else { sum.count })));
+        right.for_each(|n, sum| changes.push(((y, n), if (y, n) == (x, y) { 0 } else { sum.count })));
+        candidates.pairs.subtract(changes);
         candidates.pairs.reserve_places(left.n_places() + right.n_places());
         left.for_each(|p, sum| {
             if let Some(start) = candidates.insert(tokens, (p, z), sum.count, sum.n_places) {
@@ -94,37 +94,6 @@ impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
     }
 }
 
-struct Sides<'n> {
-    left: &'n mut Neighbours,
-    right: &'n mut Neighbours,
-}
-
-/// Writes z over (x, y) at those of `places` where the pair still stands, and notes the neighbours there.
-fn join<S: Symbol>(text: &mut Text<S>, tokens: &Tokens, (x, y): Pair, z: u32, places: &[Place], sides: Sides) {
-    let (x_len, y_len) = (tokens.n_symbols(x), tokens.n_symbols(y));
-    let mut fresh = [0; 256];
-    for places in places.chunks(fresh.len()) {
-        // First a loop without branches, so that many cache misses are under way at once.
-        let mut n_fresh = 0;
-        for &place in places {
-            fresh[n_fresh] = place;
-            n_fresh += usize::from(text.stands((x, y), place));
-        }
-        for &place in &fresh[..n_fresh] {
-            if x == y && !text.stands((x, y), place) {
-                continue; // in a run, the place before took this one's x
-            }
-            let (start, end) = (place as usize - x_len, place as usize + y_len);
-            let (before, after) = (text.symbols[start - 1], text.symbols[end]);
-            text.symbols[start] = S::of(z);
-            text.symbols[end - 1] = S::of(z);
-            let weight = text.weights.get(start);
-            sides.left.add(before, weight, start as Place);
-            sides.right.add(after, weight, end as Place);
-        }
-    }
-}
-
 /// The pairs of the text as it is now that may be merged and occur at least `threshold` times, or as often as the options
 /// ask for.
 fn candidates<S: Symbol>(
@@ -136,15 +105,19 @@ fn candidates<S: Symbol>(
 ) -> Candidates {
     let max_token_bytes = options.max_token_bytes.unwrap_or(usize::MAX);
     let mut candidates = Candidates::new(threshold.max(options.min_frequency).max(1), max_token_bytes);
-    let kept = tally.iter_mut().filter(|slot| slot.count >= candidates.pairs.threshold());
-    candidates.pairs.reserve_places(kept.map(|slot| slot.n_places as usize).sum());
-    for slot in tally.iter_mut() {
-        slot.cursor = candidates.insert(tokens, slot.pair, slot.count, slot.n_places);
-    }
+    let mut n_places = 0;
+    tally.for_each(|_, slot| {
+        n_places += if slot.count < candidates.pairs.threshold() { 0 } else { slot.n_places as usize };
+    });
+    candidates.pairs.reserve_places(n_places);
+    tally.for_each(|pair, slot| {
+        slot.cursor = candidates.insert(tokens, pair, slot.count, slot.n_places).unwrap_or(Slot::NOWHERE);
+    });
     text.for_each_pair(tokens, |pair, place, _| {
-        if let Some(cursor) = &mut tally.slot(pair).cursor {
-            candidates.pairs.set_place(*cursor, place);
-            *cursor += 1;
+        let slot = tally.slot(pair);
+        if slot.cursor != Slot::NOWHERE {
+            candidates.pairs.set_place(slot.cursor, place);
+            slot.cursor += 1;
         }
     });
     candidates

@@ -9,6 +9,7 @@
 //! may still be merged with the places where they stand, [`queue`] says which one is next, and [`merge`] is the loop.
 
 mod candidates;
+mod join;
 mod merge;
 mod neighbours;
 mod pairs;

@@ -55,6 +55,22 @@ impl Neighbours {
         self.places.push((number, place));
     }
 
+    /// Adds what another thread met behind these places, and leaves it clean.
+    pub fn append(&mut self, other: &mut Neighbours) {
+        for &number in &other.numbers[..other.n_numbers] {
+            let theirs = std::mem::take(&mut other.sums[number as usize]);
+            let sum = &mut self.sums[number as usize];
+            if sum.n_places == 0 {
+                self.numbers[self.n_numbers] = number;
+                self.n_numbers += 1;
+            }
+            sum.count += theirs.count;
+            sum.n_places += theirs.n_places;
+        }
+        other.n_numbers = 0;
+        self.places.append(&mut other.places);
+    }
+
     pub fn n_places(&self) -> usize {
         self.places.len()
     }

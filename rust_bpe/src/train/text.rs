@@ -132,13 +132,6 @@ impl<'w, S: Symbol> Text<'w, S> {
         }
     }
 
-    /// Whether a pair noted at a place has not been touched since.
-    #[inline(always)]
-    pub fn stands(&self, (left, right): Pair, place: Place) -> bool {
-        let boundary = place as usize;
-        (self.symbols[boundary - 1] == S::of(left)) & (self.symbols[boundary] == S::of(right))
-    }
-
     /// The tokens of every word.
     pub fn encodings(&self, tokens: &Tokens) -> Encodings {
         let mut encodings = Encodings::default();

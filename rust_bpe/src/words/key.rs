@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 /// A word of at most `MAX_LEN` bytes, held by value.
-pub trait Key: Copy + Eq + Default {
+pub trait Key: Copy + Ord + Default {
     const MAX_LEN: usize;
 
     /// The word `text[start..start + len]`, where 0 < `len` <= `MAX_LEN`.
@@ -22,11 +22,11 @@ pub trait Key: Copy + Eq + Default {
 }
 
 /// Up to 15 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key16(u128);
 
 /// Up to 31 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key32([u128; 2]);
 
 impl Key for Key16 {

@@ -4,6 +4,7 @@
 //! the distinct words, not with the text.
 
 mod key;
+mod merge;
 mod table;
 
 use std::cmp::Reverse;
@@ -88,18 +89,10 @@ impl WordCounter {
             self.medium.flush();
         }
     }
-
-    fn absorb(&mut self, other: WordCounter) {
-        self.short.absorb(&other.short);
-        self.medium.absorb(&other.medium);
-        for (word, count) in other.long {
-            self.add_word(&word, count);
-        }
-    }
 }
 
-/// Distinct words with their counts, numbered from 0, the most frequent ones first. Nothing else about their order has a
-/// meaning: training gives the same merges for any.
+/// Distinct words with their counts, numbered from 0, the most frequent ones first. The order is the same with any number of threads, and
+/// training gives the same merges for any order.
 #[derive(Clone, Debug, Default)]
 pub struct Words {
     bytes: Vec<u8>,
@@ -110,23 +103,14 @@ pub struct Words {
 }
 
 impl Words {
-    /// Joins what several threads counted.
+    /// Joins what several threads counted, by `threads` threads.
     ///
     /// Errors: [`Error::Setting`] when the text holds more than 2^64 bytes of pre-tokens, counting repetitions. The
     /// bound means that no count of a word or of a pair can overflow later.
-    pub fn merge(counters: Vec<WordCounter>, _threads: usize) -> Result<Words> {
-        let mut counters = counters;
-        counters.sort_by_key(WordCounter::len);
-        let mut all = counters.pop().unwrap_or_default();
-        for counter in counters {
-            all.absorb(counter);
-        }
-        let mut words = Words::default();
-        words.reserve(all.len());
-        all.short.into_each(|word, count| words.push(word, count));
-        all.medium.into_each(|word, count| words.push(word, count));
-        all.long.into_iter().for_each(|(word, count)| words.push(&word, count));
-        words.most_frequent_first().check_total()
+    pub fn merge(counters: Vec<WordCounter>, threads: usize) -> Result<Words> {
+        let parts = merge::by_shards(&counters, threads);
+        drop(counters);
+        Words::concat(parts).most_frequent_first().check_total()
     }
 
     /// Words given with their counts; a word that comes twice counts for both.
@@ -177,6 +161,19 @@ impl Words {
         (0..self.len()).map(|index| self.get(index))
     }
 
+    fn concat(parts: Vec<Words>) -> Words {
+        let mut words = Words::default();
+        words.bytes.reserve_exact(parts.iter().map(|part| part.bytes.len()).sum());
+        words.reserve(parts.iter().map(Words::len).sum());
+        for part in parts {
+            let start = words.bytes.len();
+            words.bytes.extend_from_slice(&part.bytes);
+            words.ends.extend(part.ends.iter().map(|end| start + end));
+            words.counts.extend_from_slice(&part.counts);
+        }
+        words
+    }
+
     fn reserve(&mut self, n_words: usize) {
         self.ends.reserve_exact(n_words);
         self.counts.reserve_exact(n_words);
@@ -189,13 +186,26 @@ impl Words {
     }
 
     fn most_frequent_first(self) -> Words {
-        let mut order: Vec<(u64, u32)> = self.counts.iter().copied().zip(0..).collect();
-        order.sort_unstable_by_key(|&(count, index)| (Reverse(count), index));
+        // Almost all words are rare: those go by one pass over bins, and only the frequent ones are sorted.
+        const N_BINS: usize = 256;
+        let bin = |count: u64| N_BINS - 1 - count.min(N_BINS as u64 - 1) as usize;
+        let mut starts = [0; N_BINS + 1];
+        self.counts.iter().for_each(|&count| starts[bin(count) + 1] += 1);
+        let n_frequent = starts[1];
+        (1..=N_BINS).for_each(|i| starts[i] += starts[i - 1]);
+        let mut order = vec![0_usize; self.len()];
+        for (index, &count) in self.counts.iter().enumerate() {
+            let place = &mut starts[bin(count)];
+            order[*place] = index;
+            *place += 1;
+        }
+        order[..n_frequent].sort_unstable_by_key(|&index| (Reverse(self.counts[index]), index));
         let mut words = Words::default();
         words.bytes.reserve_exact(self.bytes.len());
         words.reserve(self.len());
-        for (count, index) in order {
-            words.push(self.get(index as usize).0, count);
+        for index in order {
+            let (word, count) = self.get(index);
+            words.push(word, count);
         }
         words
     }

@@ -77,24 +77,19 @@ impl<K: Key> Table<K> {
         self.add_past_home(key, key.hash(), count);
     }
 
-    /// Adds all counts of another table.
-    pub fn absorb(&mut self, other: &Table<K>) {
-        // In the order of the hashes, the keys would fill this table from its beginning, ever more densely, before it
-        // grew. So the slots are taken from all over: an odd stride reaches each one of a power of two.
-        let mask = other.slots.len() - 1;
-        let stride = other.slots.len() / 16 + 1;
-        for i in 0..other.slots.len() {
-            let slot = &other.slots[(i * stride) & mask];
-            if !slot.key.is_empty() {
-                self.add(slot.key, slot.count);
+    /// Visits the keys of one of `n_shards` shards, which are ranges of the hash: `visit(hash, key, count)`.
+    pub fn for_each_in_shard(&self, shard: usize, n_shards: usize, mut visit: impl FnMut(u64, K, u64)) {
+        let shard_of = |hash: u64| ((u128::from(hash) * n_shards as u128) >> 64) as usize;
+        let (first, end) = (self.slots.len() * shard / n_shards, (self.slots.len() * (shard + 1)).div_ceil(n_shards));
+        // Keys that were not put home stand behind it, without a gap, around the end of the table too.
+        let (before, behind) = self.slots.split_at(end);
+        let displaced = behind.iter().chain(&before[..first]).take_while(|slot| !slot.key.is_empty());
+        let own = before[first..].iter().filter(|slot| !slot.key.is_empty());
+        for slot in own.chain(displaced) {
+            let hash = slot.key.hash();
+            if shard_of(hash) == shard {
+                visit(hash, slot.key, slot.count);
             }
-        }
-    }
-
-    /// Visits all words; the table's memory is free afterwards.
-    pub fn into_each(self, mut visit: impl FnMut(&[u8], u64)) {
-        for slot in self.slots.into_iter().filter(|slot| !slot.key.is_empty()) {
-            slot.key.with_bytes(|word| visit(word, slot.count));
         }
     }
 
