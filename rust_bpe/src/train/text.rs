@@ -20,7 +20,7 @@ use crate::words::Words;
 
 /// A token as the array stores it, as its number plus 1: in 16 bits where they suffice, for half the memory that a
 /// merge walks over.
-pub trait Symbol: Copy + Eq {
+pub trait Symbol: Copy + Eq + Send {
     /// Stands before, between and behind words: no token.
     const EDGE: Self;
 
