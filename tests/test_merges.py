@@ -52,12 +52,16 @@ def slow_merges(
             for pair in itertools.pairwise(tokens):
                 pairs[pair] += count
         limit = max_token_bytes or len(text.encode())
-        allowed = [pair for pair, n in pairs.items() if n >= min_frequency and len(pair[0] + pair[1]) <= limit]
+        allowed = [
+            pair for pair, n in pairs.items() if n >= min_frequency and len(pair[0] + pair[1]) <= limit
+        ]
         if not allowed:
             break
         best = max(pairs[pair] for pair in allowed)
         tied = [pair for pair in allowed if pairs[pair] == best]
-        left, right = max(tied) if ties == "bytes" else min(tied, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
+        left, right = (
+            max(tied) if ties == "bytes" else min(tied, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
+        )
         merges.append((left, right))
         rank[left + right] = len(rank)
         words = [(join(tokens, left, right), count) for tokens, count in words]
@@ -127,7 +131,8 @@ def test_merges_of_made_up_text_equal_the_slow_trainer(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["english/tinyshakespeare.txt", "multilingual/thai_treebank.txt", "english/pride_and_prejudice.txt"]
+    "name",
+    ["english/tinyshakespeare.txt", "multilingual/thai_treebank.txt", "english/pride_and_prejudice.txt"],
 )
 def test_merges_of_shared_texts_equal_the_slow_trainer(name: str) -> None:
     text = shared_text(name)[:100_000]

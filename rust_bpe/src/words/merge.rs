@@ -30,7 +30,8 @@ pub fn by_shards(counters: &[WordCounter], threads: usize) -> Vec<Words> {
         let workers: Vec<_> = (1..n_threads).map(|thread| scope.spawn(move || work(thread))).collect();
         let own = work(0);
         // A panic in a worker would be a defect of its own, and goes on here.
-        let theirs = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let theirs =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         [own].into_iter().chain(theirs).collect()
     });
     let (short, medium): (Vec<_>, Vec<_>) = parts.into_iter().unzip();

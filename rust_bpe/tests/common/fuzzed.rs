@@ -15,7 +15,8 @@ pub fn train(data: &[u8]) {
     let mut rest = &data[..data.len().min(2000)];
     while !rest.is_empty() {
         let len = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
-        let count = rest.get(len + 1).map_or(1, |&byte| if byte < 200 { byte.into() } else { 1 << (byte - 200).min(50) });
+        let count =
+            rest.get(len + 1).map_or(1, |&byte| if byte < 200 { byte.into() } else { 1 << (byte - 200).min(50) });
         counters[usize::from(count % 2 == 0)].add_word(&rest[..len], count);
         rest = rest.get(len + 2..).unwrap_or_default();
     }
