@@ -104,10 +104,10 @@ def our_merges(
     special_tokens: tuple[str, ...] = (),
     threads: int = 2,
 ) -> Merges:
-    learner = _bpe.Learner("gpt2", True, list(special_tokens), threads)
+    learner = _bpe.Learner("gpt2", True, list(special_tokens), "end", threads)
     learner.add([text.encode()])
     vocab_size = 256 + n_merges + len(special_tokens)
-    return learner.learn(vocab_size, "end", ties, min_frequency, max_token_bytes).merges()
+    return learner.learn(vocab_size, ties, min_frequency, max_token_bytes).merges()
 
 
 def shared_text(name: str) -> str:
@@ -135,7 +135,9 @@ def test_merges_of_made_up_text_equal_the_slow_trainer(seed: int) -> None:
     ["english/tinyshakespeare.txt", "multilingual/thai_treebank.txt", "english/pride_and_prejudice.txt"],
 )
 def test_merges_of_shared_texts_equal_the_slow_trainer(name: str) -> None:
-    text = shared_text(name)[:100_000]
+    text = shared_text(name)[
+        :40_000
+    ]  # distinct words make the slow one slow: seconds for 100,000 characters of Thai
     for ties in TIES:
         assert our_merges(text, 80, ties) == slow_merges(text, 80, ties)
 
