@@ -37,6 +37,7 @@ class State:
     epoch: int = 0
     seed: int = 0  # randomness of step s is a function of (seed, s)
     elapsed_s: float = 0.0  # of training, summed over resumes
+    skipped: int = 0  # steps that changed nothing, their gradients not being finite
     best_loss: float | None = None  # validation, nats per token
     best_step: int | None = None
     val_loss: float | None = None  # of this step, if it was evaluated

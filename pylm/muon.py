@@ -35,10 +35,13 @@ class Muon(torch.optim.Optimizer):
         self._parts = {id(parameter): parts for parameter, parts in pairs}
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([parameter for parameter, _ in pairs], defaults)
+        # As of torch's fused optimizers: 1.0 (0-d, on the device) makes a step change nothing, without waiting for it.
+        self.found_inf: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient; none where `found_inf` says so."""
+        usable = None if self.found_inf is None else 1 - self.found_inf
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             updates = [self._momentum(parameter, group["momentum"]) for parameter in parameters]
@@ -51,8 +54,13 @@ class Muon(torch.optim.Optimizer):
                 orthogonal_NRC = orthogonalise(torch.stack(matrices)).mul_(scale)
                 for matrix_RC, new_RC in zip(matrices, orthogonal_NRC, strict=True):
                     matrix_RC.copy_(new_RC)
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+            if usable is None:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+            else:
+                torch._foreach_mul_(parameters, 1 - usable * (group["lr"] * group["weight_decay"]))
+                torch._foreach_mul_(updates, usable * -group["lr"])
+                torch._foreach_add_(parameters, updates)
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         """The gradient as Nesterov's momentum sees it, in memory of its own."""
@@ -61,6 +69,10 @@ class Muon(torch.optim.Optimizer):
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
+        if (
+            self.found_inf is not None
+        ):  # an unusable gradient gives way to the average, which then stays as it is
+            gradient = torch.where(self.found_inf > 0, state["momentum"], gradient)
         average: Tensor = state["momentum"].lerp_(gradient, 1 - momentum)
         return gradient.lerp(average, momentum)
 

@@ -11,6 +11,7 @@ from types import FrameType
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pylm import checkpoint
 from pylm.batches import Windows, key
@@ -21,12 +22,12 @@ from pylm.dataset import Dataset
 from pylm.errors import Interrupted, TrainingError
 from pylm.evaluate import Evaluation, evaluate
 from pylm.generate import sample_text
-from pylm.loss import summed_cross_entropy
 from pylm.metrics import JsonLines
 from pylm.models.build import build_model
 from pylm.optim import build_optimizers, learning_rate_factor, set_learning_rate
 from pylm.progress import ProgressLine, duration
 from pylm.sampling import SamplingSettings
+from pylm.step import MAX_SKIPPED, Report, Stepper
 from pylm.tokenizer import Tokenizer
 
 # Of a budget: each evaluation on the way, the last one; seconds for the last sample and the picture.
@@ -63,6 +64,9 @@ class Trainer:
         self.model.activation_checkpointing = config.train.activation_checkpointing
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.state = self._load()
+        self.stepper = Stepper(
+            self.model, self.optimizers, clip=config.optimizer.clip, skipped=self.state.skipped
+        )
         self.clock = Clock(config.train, config.schedule, self.state.elapsed_s, started_s)
         self.progress = ProgressLine()
         self._stop_signal: int | None = None
@@ -133,17 +137,16 @@ class Trainer:
             self.clock.warm(state.step), self.clock.schedule_progress(state.step), self.config.schedule
         )
         set_learning_rate(self.optimizers, factor)
-        loss, grad_norm = self._forward_backward()
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        # Dropout at step s depends on (seed, s) alone: a resumed run needs no stored random state.
+        torch.manual_seed(key(settings.seed, state.step) >> 1)
+        self.stepper.step(self._micro_batches(), settings.batch_size * settings.context)
         state.step += 1
         state.samples_seen += settings.batch_size
         state.tokens += settings.batch_size * settings.context
         state.epoch = self.windows.epoch_of(state.samples_seen)
         self._steps_s += time.monotonic() - began
         if state.step % settings.log_every == 0 or state.step == 1:
-            self._log(float(loss), float(grad_norm), factor * self.config.optimizer.lr)
+            self._log(factor * self.config.optimizer.lr)
         if self.clock.due(settings.eval_every, state.step, progress_before):
             self._evaluate_and_log()
         if settings.sample_every and self.clock.due(settings.sample_every, state.step, progress_before):
@@ -151,46 +154,52 @@ class Trainer:
         if self.clock.due(settings.save_every, state.step, progress_before):
             self._save()
 
-    def _forward_backward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of the mean loss over the step's targets; returns that loss and the gradients' norm (0-d)."""
+    def _micro_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and targets (B, T) of the next step, on the device."""
         settings = self.config.train
-        # Dropout at step s depends on (seed, s) alone: a resumed run needs no stored random state.
-        torch.manual_seed(key(settings.seed, self.state.step) >> 1)
-        n_targets = settings.batch_size * settings.context
-        total = torch.zeros((), device=self.device)
         for number in range(settings.accumulation):
             first = self.state.samples_seen + number * settings.micro_batch
             ids_BL = torch.from_numpy(self.windows.batch(first, settings.micro_batch)).to(self.device)
-            loss = summed_cross_entropy(self.model, ids_BL[:, :-1], ids_BL[:, 1:]) / n_targets
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's
-            total += loss.detach()
-        clip = self.config.optimizer.clip or math.inf
-        return total, torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+            yield ids_BL[:, :-1], ids_BL[:, 1:]
 
-    def _log(self, loss: float, grad_norm: float, rate: float) -> None:
+    def _checked(self) -> Report:
+        """How the steps went. Raises TrainingError when the last ones all had to be skipped."""
+        report = self.stepper.report()
         state = self.state
-        if not math.isfinite(loss):
+        if report.skipped > state.skipped:
+            self.progress.log(
+                f"step {state.step:,}: {report.skipped - state.skipped} steps skipped since the last report: "
+                "the loss or a gradient was not finite"
+            )
+        state.skipped = report.skipped
+        if report.in_a_row >= MAX_SKIPPED:
             last = checkpoint.pointed_step(self.path, "last")
             raise TrainingError(
-                f"the loss of step {state.step} is {loss}: training has diverged; the last good checkpoint is step "
-                f"{last} of {self.path}; start anew with a lower --lr than {self.config.optimizer.lr:g}"
+                f"training has diverged: the last {report.in_a_row} steps, up to {state.step}, had no finite gradient; "
+                f"the last good checkpoint is step {last} of {self.path}; start anew with a lower --lr than "
+                f"{self.config.optimizer.lr:g}"
             )
+        return report
+
+    def _log(self, rate: float) -> None:
+        state, report = self.state, self._checked()
         step_s = self._steps_s / (state.step - self._first_step)
         tokens_per_s = self.config.train.batch_size * self.config.train.context / step_s
-        self.metrics.write(
-            {
-                "step": state.step,
-                "tokens": state.tokens,
-                "loss": loss,
-                "learning_rate": rate,
-                "grad_norm": grad_norm,
-                "tokens_per_s": round(tokens_per_s, 1),
-                "elapsed_s": round(self.clock.elapsed_s(), 3),
-            }
-        )
+        line = {
+            "step": state.step,
+            "tokens": state.tokens,
+            "loss": report.loss,
+            "learning_rate": rate,
+            "grad_norm": report.grad_norm,
+            "tokens_per_s": round(tokens_per_s, 1),
+            "elapsed_s": round(self.clock.elapsed_s(), 3),
+            "skipped": report.skipped,
+        }
+        # JSON has no word for a number that is none: a skipped step has no loss.
+        self.metrics.write({name: value for name, value in line.items() if math.isfinite(value)})
         of_steps = f"/{self.config.train.steps:,}" if self.config.train.steps else ""
         self.progress.update(
-            f"step {state.step:,}{of_steps}  loss {loss:.4f}  {tokens_per_s:,.0f} tokens/s  lr {rate:.2e}  "
+            f"step {state.step:,}{of_steps}  loss {report.loss:.4f}  {tokens_per_s:,.0f} tokens/s  lr {rate:.2e}  "
             f"ETA {duration(self.clock.eta_s(state.step, step_s))}"
         )
 
@@ -220,8 +229,8 @@ class Trainer:
         )
         if state.step and (state.best_loss is None or evaluation.loss < state.best_loss):
             state.best_loss, state.best_step = evaluation.loss, state.step
-            self._save()
-            checkpoint.point(self.path, "best", state.step)
+            if self._save():
+                checkpoint.point(self.path, "best", state.step)
 
     def _write_evaluation(self, evaluation: Evaluation, **more: bool) -> None:
         self.metrics.write(
@@ -249,16 +258,21 @@ class Trainer:
         self.samples.write({"step": self.state.step, "prompt": prompt, "text": text})
         self.progress.log(f"step {self.state.step:,}: sample:\n{text}\n")
 
-    def _save(self) -> None:
+    def _save(self, bear: int = 0) -> bool:
+        """Save, unless more than the last `bear` steps failed: the weights may be why, and nothing to go back to."""
         began = time.monotonic()
+        if self._checked().in_a_row > bear:
+            return False
         self.state.elapsed_s = self.clock.elapsed_s()
         checkpoint.save(self.path, self.state, self.model, self.optimizers)
         self._save_s = time.monotonic() - began
+        return True
 
     def _stop(self, signal_number: int) -> None:
-        self._save()
+        self._save(bear=2)
+        saved = checkpoint.pointed_step(self.path, "last")
         raise Interrupted(
-            f"at step {self.state.step:,}, the state is saved; go on with: {self.resume_command}",
+            f"at step {saved:,}, the state is saved; go on with: {self.resume_command}",
             signal_number,
         )
 
@@ -269,7 +283,7 @@ class Trainer:
         if evaluation is not None:
             self._write_evaluation(evaluation, final=True)
         self._sample()
-        self._save()
+        self._save(bear=2)
         return Outcome(self.state, evaluation)
 
     @contextmanager

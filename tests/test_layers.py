@@ -22,6 +22,7 @@ PYTHON_LAYERS: list[list[str]] = [
     ["auto", "batches", "clock", "loss", "muon", "runs", "sampling"],
     ["optim"],
     ["checkpoint", "metrics", "generate", "evaluate", "measure"],
+    ["step"],
     ["train"],
     ["launch"],
     ["prospect"],

@@ -347,3 +347,18 @@ def test_a_full_disk_is_one_line_and_loses_nothing(home: Path) -> None:
     assert weights(home, "full") == kept
     assert not list((home / "runs" / "full" / "checkpoints").glob(".*"))
     pylm(home, "train", "--run", "full", "--steps", "10", *TINY)
+
+
+def test_a_run_of_steps_without_finite_gradients_stops_at_the_last_good_checkpoint(home: Path) -> None:
+    arguments = ["--set", "optimizer.lr=1e30", "--set", "optimizer.name=adamw", "--set", "train.save_every=3"]
+    result = pylm(home, "train", "--run", "diverged", "--steps", "60", *TINY, *arguments, check=1)
+    line = error_line(result)
+    assert "training has diverged" in line
+    assert "the last good checkpoint is step 0 of" in line
+    assert "steps skipped since the last report: the loss or a gradient was not finite" in result.stderr
+    run = home / "runs" / "diverged"
+    assert [path.name for path in (run / "checkpoints").glob("step-*")] == ["step-0"]
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert max(line.get("skipped", 0) for line in lines) >= 9
+    assert not any(isinstance(value, float) and value != value for line in lines for value in line.values())
