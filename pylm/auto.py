@@ -35,20 +35,21 @@ class _Size:
     n_heads: int
     context: int
     batch_size: int
-    lr: float
+    lr: float  # AdamW's, of the head; it falls about as one over the width
+    muon_lr: float
+    muon_momentum: float  # large batches bear more
 
 
-# A llama-like model whose size fits what the device can train on the data in minutes (CPU) or an hour (one GPU).
+# A pre-norm transformer whose size fits what the device can train on the data in minutes (CPU) or an hour (one GPU).
 AUTO_SIZES: dict[str, tuple[_Size, ...]] = {
     "cpu": (
-        _Size(3e6, 4, 128, 2, 128, 16, 6e-3),
-        _Size(3e7, 4, 128, 2, 256, 4, 6e-3),
-        _Size(math.inf, 6, 384, 6, 256, 16, 4e-3),
+        _Size(3e7, 4, 128, 2, 128, 16, 2e-2, 0.04, 0.85),
+        _Size(math.inf, 6, 384, 6, 256, 16, 8e-3, 0.03, 0.9),
     ),
     "cuda": (
-        _Size(1e6, 6, 256, 4, 256, 32, 2e-3),
-        _Size(3e7, 8, 512, 8, 512, 64, 1e-3),
-        _Size(math.inf, 12, 768, 12, 1024, 128, 6e-4),
+        _Size(1e6, 6, 256, 4, 256, 32, 1e-2, 0.03, 0.9),
+        _Size(3e7, 8, 512, 8, 512, 64, 6e-3, 0.02, 0.95),
+        _Size(math.inf, 12, 768, 12, 1024, 128, 4e-3, 0.02, 0.95),
     ),
 }
 
@@ -74,7 +75,7 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     """Fill in what is not given: from the preset, then from the tables. Returns the config and the choices in words."""
     decisions: list[str] = []
     preset = str(given.get("preset") or "auto")
-    settings = _auto_preset(facts) if preset == "auto" else _named_preset(preset)
+    settings = _auto_preset(given, facts) if preset == "auto" else _named_preset(preset)
     settings |= {name: value for name, value in given.items() if name not in LENGTHS}
     settings["preset"] = preset
     if "train.context" in given and "model.max_context" not in given and preset == "auto":
@@ -143,25 +144,43 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
-def _auto_preset(facts: Facts) -> dict[str, Value]:
+def _auto_preset(given: Given, facts: Facts) -> dict[str, Value]:
+    """The shape by the tables; the switches and rates that docs/training.md measures."""
     sizes = AUTO_SIZES["cpu" if facts.device == "cpu" else "cuda"]
     size = next(size for size in sizes if facts.n_train_tokens < size.below_tokens)
-    return {
+    settings: dict[str, Value] = {
         "model.n_layers": size.n_layers,
         "model.width": size.width,
         "model.n_heads": size.n_heads,
-        "model.mlp_hidden": math.ceil(8 * size.width / 3 / 64)
-        * 64,  # as many parameters as two matrices of 4 x width
         "model.max_context": size.context,
+        "model.mlp": "relu2",
+        "model.norm_kind": "layer",
+        "model.norm_gains": "none",
+        "model.qk_norm": True,
+        "model.embedding_norm": True,
+        "model.embedding_conv": 3,
+        "model.tied": False,
+        "model.init": "zero_out",
         "train.context": size.context,
         "train.batch_size": size.batch_size,
-        "model.qk_norm": True,
-        "optimizer.name": "muon",
-        "optimizer.lr": size.lr,
-        "optimizer.weight_decay": 0.01,
         "schedule.kind": "wsd",
         "schedule.warmup": 20,
         "schedule.final_fraction": 0.0,
+        "optimizer.weight_decay": 0.01,
+    }
+    if given.get("optimizer.name") == "adamw":
+        return settings | {
+            "optimizer.lr": size.lr / 4
+        }  # all matrices: a rate for the head is too high for them
+    return settings | {
+        "optimizer.name": "muon",
+        "optimizer.lr": size.lr,
+        "optimizer.embedding_lr": 0.06,
+        "optimizer.muon_lr": size.muon_lr,
+        "optimizer.muon_momentum": size.muon_momentum,
+        "optimizer.muon_iterations": 3,
+        "optimizer.beta1": 0.8,
+        "optimizer.clip": 0.0,
     }
 
 

@@ -37,8 +37,10 @@ class OptimizerConfig:
 
     name: str = "adamw"
     lr: float = 1e-3  # AdamW's peak
+    embedding_lr: float = 0.0  # the same for the tables of tokens and positions; 0: as lr
     muon_lr: float = 0.02  # Muon's peak, of updates whose singular values are about one
     muon_momentum: float = 0.95
+    muon_iterations: int = 5  # of Newton and Schulz; fewer are cheaper and less exact
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
@@ -48,7 +50,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require(self.name in OPTIMIZERS, "optimizer.name", f"one of {', '.join(OPTIMIZERS)}", self.name)
         _require(self.lr > 0, "optimizer.lr", "above 0", self.lr)
+        _require(self.embedding_lr >= 0, "optimizer.embedding_lr", "at least 0 (0 for lr)", self.embedding_lr)
         _require(self.muon_lr > 0, "optimizer.muon_lr", "above 0", self.muon_lr)
+        _require(self.muon_iterations >= 1, "optimizer.muon_iterations", "at least 1", self.muon_iterations)
         _require(
             0 <= self.muon_momentum < 1, "optimizer.muon_momentum", "0 or more, below 1", self.muon_momentum
         )

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 # Axes: N matrices of equal shape, R rows, C columns.
 
-# Jordan's quintic: X <- aX + (bA + cA^2)X with A = X X^T; five steps bring singular values of 0.01 to 1 near 1.
+# Jordan's quintic: X <- aX + (bA + cA^2)X with A = X X^T; five iterations bring singular values of 0.01 to 1 near 1.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-N_STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
@@ -30,9 +29,11 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float,
         weight_decay: float,
+        n_iterations: int = 5,
     ) -> None:
         pairs = list(matrices)
         self._parts = {id(parameter): parts for parameter, parts in pairs}
+        self._n_iterations = n_iterations
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([parameter for parameter, _ in pairs], defaults)
         # As of torch's fused optimizers: 1.0 (0-d, on the device) makes a step change nothing, without waiting for it.
@@ -51,7 +52,7 @@ class Muon(torch.optim.Optimizer):
                     by_shape.setdefault(matrix_RC.shape, []).append(matrix_RC)
             for shape, matrices in by_shape.items():
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
-                orthogonal_NRC = orthogonalise(torch.stack(matrices)).mul_(scale)
+                orthogonal_NRC = orthogonalise(torch.stack(matrices), self._n_iterations).mul_(scale)
                 for matrix_RC, new_RC in zip(matrices, orthogonal_NRC, strict=True):
                     matrix_RC.copy_(new_RC)
             if usable is None:
@@ -83,14 +84,17 @@ class Muon(torch.optim.Optimizer):
         return torch.split(update, list(self._parts[id(parameter)]))
 
 
-def orthogonalise(matrices_NRC: Tensor) -> Tensor:
-    """The orthogonal factor of each matrix, nearly: singular values between 0.7 and 1.2. In bfloat16 on a GPU."""
+def orthogonalise(matrices_NRC: Tensor, n_iterations: int = 5) -> Tensor:
+    """The orthogonal factor of each matrix, nearly: singular values between 0.7 and 1.2 after five iterations.
+
+    In bfloat16 on a GPU.
+    """
     x_NRC = matrices_NRC.to(torch.bfloat16 if matrices_NRC.is_cuda else matrices_NRC.dtype)
     tall = x_NRC.shape[1] > x_NRC.shape[2]
     if tall:  # the products are as small as the shorter side
         x_NRC = x_NRC.mT
     x_NRC = x_NRC / (x_NRC.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(N_STEPS):
+    for _ in range(n_iterations):
         a_NRR = x_NRC @ x_NRC.mT
         b_NRR = torch.baddbmm(a_NRR, a_NRR, a_NRR, beta=_B, alpha=_C)
         x_NRC = torch.baddbmm(x_NRC, b_NRR, x_NRC, beta=_A)

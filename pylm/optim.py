@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.optim import AdamW, Optimizer
 
 from pylm.config import OptimizerConfig, ScheduleConfig
 from pylm.models.build import Decoder
-from pylm.models.layers import BatchedLinear, Linear
+from pylm.models.layers import BatchedLinear, Embedding, Linear
 from pylm.muon import Muon
 
 
@@ -21,13 +22,18 @@ def build_optimizers(model: Decoder, config: OptimizerConfig) -> list[Optimizer]
     matrices = _block_matrices(model) if config.name == "muon" else []
     optimizers: list[Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, config.muon_lr, config.muon_momentum, config.weight_decay))
+        momentum, n_iterations = config.muon_momentum, config.muon_iterations
+        optimizers.append(Muon(matrices, config.muon_lr, momentum, config.weight_decay, n_iterations))
     taken = {id(parameter) for parameter, _ in matrices}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
-    groups = [
-        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": config.weight_decay},
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, Embedding)}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.dim() >= 2 and id(p) not in tables]},
         {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if id(p) in tables], "lr": config.embedding_lr or config.lr},
     ]
+    for group in groups:
+        group.setdefault("weight_decay", config.weight_decay)
     groups = [group for group in groups if group["params"]]
     optimizers.append(AdamW(groups, config.lr, (config.beta1, config.beta2), config.eps, fused=True))
     for optimizer in optimizers:

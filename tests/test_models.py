@@ -35,6 +35,9 @@ VARIANTS = {
     "untied with head bias": dataclasses.replace(SMALL, tied=False, head_bias=True, init="xavier"),
     "qk norm": dataclasses.replace(SMALL, qk_norm=True),
     "grouped queries": dataclasses.replace(SMALL, n_kv_heads=2, init="torch"),
+    "norms without gains": dataclasses.replace(SMALL, norm_gains="none", qk_norm=True, embedding_norm=True),
+    "mixed embedding": dataclasses.replace(SMALL, embedding_conv=3, norm_kind="layer", norm_gains="none"),
+    "mixed embedding, learned positions": dataclasses.replace(SMALL, embedding_conv=4, positions="learned"),
     "one kv head, qk norm": dataclasses.replace(SMALL, n_kv_heads=1, qk_norm=True),
 }
 
@@ -171,6 +174,30 @@ def test_features_and_head_give_the_logits() -> None:
     tokens = random_tokens(SMALL, 2, 9)
     expected = model.features(tokens) @ model.head_weight.T + model.head_bias
     torch.testing.assert_close(model(tokens), expected)
+
+
+def test_an_embedding_is_mixed_with_those_before_it_by_the_weights() -> None:
+    model = build_model(dataclasses.replace(SMALL, embedding_conv=3, embedding_norm=True))
+    with torch.no_grad():
+        model.embedding_convolution.weight.uniform_(-1, 1)  # type: ignore[union-attr]
+    tokens_BT = random_tokens(SMALL, 2, 7)
+    now_D, before_D, before_that_D = model.embedding_convolution.weight.view(3, -1)  # type: ignore[union-attr]
+    x_BTD = model.embedding(tokens_BT)
+    last_BD = x_BTD[:, 6] * now_D + x_BTD[:, 5] * before_D + x_BTD[:, 4] * before_that_D
+    second_BD = x_BTD[:, 1] * now_D + x_BTD[:, 0] * before_D
+    embedded_BTD = model.embed(tokens_BT, 0)
+    torch.testing.assert_close(embedded_BTD[:, 6], model.input_norm(last_BD))
+    torch.testing.assert_close(embedded_BTD[:, 1], model.input_norm(second_BD))
+
+
+def test_zero_out_starts_as_the_identity_with_equal_odds() -> None:
+    model = build_model(dataclasses.replace(SMALL, init="zero_out", tied=False))
+    tokens_BT = random_tokens(SMALL, 2, 7)
+    assert not model(tokens_BT).any()
+    x_BTD = model.embed(tokens_BT, 0)
+    torch.testing.assert_close(model.blocks[0](x_BTD), x_BTD)
+    assert 0.9 < float(model.embedding.weight.detach().std()) < 1.1
+    assert 0.9 < float(model.blocks[0].mlp.up.weight.detach().std()) * SMALL.width**0.5 < 1.1
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:

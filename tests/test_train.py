@@ -227,7 +227,7 @@ def test_another_micro_batch_sees_the_same_samples(home: Path) -> None:
 
 def test_a_changed_setting_is_refused_with_both_values(home: Path) -> None:
     result = pylm(home, "train", "--run", "undisturbed", "--steps", "80", "--lr", "0.5", check=1)
-    assert "optimizer.lr: the run has 0.006, this command says 0.5" in error_line(result)
+    assert "optimizer.lr: the run has 0.02, this command says 0.5" in error_line(result)
 
 
 def test_a_budget_ends_on_time(home: Path) -> None:

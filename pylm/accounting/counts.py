@@ -8,13 +8,11 @@ appendix B, and of MFU).
 from collections import defaultdict
 
 from pylm.accounting.shape import (
-    EMBEDDING,
     HEAD,
     MIXING,
     NORMS,
     OUTPUT,
     POOLING,
-    POSITIONS,
     QKV,
     SCORES,
     WEIGHTED_SUM,
@@ -28,8 +26,7 @@ from pylm.models.layout import Layout
 def parameters_by_part(config: ModelConfig) -> dict[str, int]:
     """Return trained numbers by part; a tied head counts under the embedding alone."""
     shape = shape_of(config)
-    counts: dict[str, int] = defaultdict(int, {EMBEDDING: shape.tables[EMBEDDING]})
-    counts[POSITIONS] = shape.tables[POSITIONS]
+    counts: dict[str, int] = defaultdict(int, shape.tables)
     for matrix in shape.matrices:
         counts[matrix.part] += matrix.n_parameters
     if shape.tied:

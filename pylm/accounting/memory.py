@@ -74,6 +74,9 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
         ends += FLOAT * (wide + _norm_numbers(config))
     if config.family == "stacks" and config.norm != "none":
         ends += FLOAT * (config.width + _norm_numbers(config))
+    ends += FLOAT * config.width * config.embedding_conv
+    if config.embedding_norm and config.norm != "none":
+        ends += FLOAT * (config.width + _norm_numbers(config))
     if config.dropout:
         ends += _dropout_bytes(config.width, load)
     kept = sum(blocks)

@@ -59,7 +59,7 @@ QKV, POOLING, SCORES, WEIGHTED_SUM, OUTPUT, MIXING, MLP, HEAD = (
     "mlp",
     "head",
 )
-EMBEDDING, POSITIONS, NORMS = "embedding", "positions", "norms"
+EMBEDDING, POSITIONS, CONVOLUTION, NORMS = "embedding", "positions", "convolution", "norms"
 
 
 def shape_of(config: ModelConfig) -> Shape:
@@ -79,7 +79,7 @@ def _transformer(config: ModelConfig) -> Shape:
         ),
         tied=config.tied,
         tables=_tables(config),
-        norms=n_layers * (2 * norm + qk_norm) + norm,
+        norms=n_layers * (2 * norm + qk_norm) + norm * (2 if config.embedding_norm else 1),
         attention_width=width,
         n_attentions=n_layers,
     )
@@ -141,10 +141,14 @@ def _head(config: ModelConfig, width: int) -> Matrix:
 
 def _tables(config: ModelConfig) -> dict[str, int]:
     learned = config.max_context * config.width if config.positions == "learned" else 0
-    return {EMBEDDING: config.vocab_size * config.width, POSITIONS: learned}
+    return {
+        EMBEDDING: config.vocab_size * config.width,
+        POSITIONS: learned,
+        CONVOLUTION: config.embedding_conv * config.width,
+    }
 
 
 def _norm(config: ModelConfig, width: int) -> int:
-    return {"none": 0, "rms": width, "layer": 2 * width}[
-        "none" if config.norm == "none" else config.norm_kind
-    ]
+    if config.norm == "none" or config.norm_gains == "none":
+        return 0
+    return {"rms": width, "layer": 2 * width}[config.norm_kind]

@@ -68,6 +68,9 @@ class Cache:
         self.layers = list(layers)
         self.batch_size = batch_size
         self.max_tokens = max_tokens
+        self.recent_BT: Tensor | None = (
+            None  # the newest ids, as many as an embedding's convolution reaches back
+        )
 
     @property
     def length(self) -> int:
@@ -76,6 +79,7 @@ class Cache:
 
     def reset(self) -> None:
         """Forget everything; the next token is at position 0."""
+        self.recent_BT = None
         for layer in self.layers:
             layer.reset()
 

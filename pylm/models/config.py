@@ -11,8 +11,8 @@ POSITIONS = ("rope", "learned", "sinusoid", "none")
 ATTENTIONS = ("full", "compressed")
 PROJECTIONS = ("mean", "gaussian", "orthogonal")
 MLPS = ("swiglu", "silu", "gelu", "gelu_tanh", "relu", "relu2")
-INITS = ("normal", "gpt2", "xavier", "torch")
-NORM_GAINS = ("ones", "normal")
+INITS = ("normal", "gpt2", "xavier", "torch", "zero_out")
+NORM_GAINS = ("ones", "normal", "none")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ class ModelConfig:
     norm: str = "pre"  # where a block normalises: x + f(norm(x)), or norm(x + f(x)), or nowhere
     norm_kind: str = "rms"
     norm_eps: float = 1e-6
-    norm_gains: str = "ones"  # how gains start; "normal": N(0, init_std), as S1 does
+    norm_gains: str = (
+        "ones"  # how gains start; "normal": N(0, init_std), as S1 does; "none": no gains, no biases
+    )
+    embedding_norm: bool = False  # normalise what goes into the first block
+    embedding_conv: int = 0  # tokens that each feature of the embedding mixes, causally; 0 for none
     positions: str = "rope"
     rope_base: float = 10_000.0
     qk_norm: bool = False  # normalise each head's query and key
@@ -68,7 +72,7 @@ class ModelConfig:
         _choice("projection", self.projection, PROJECTIONS)
         for name in ("vocab_size", "max_context", "n_layers", "width", "n_heads", "n_stacks", "expansion"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("n_kv_heads", "mlp_hidden"):
+        for name in ("n_kv_heads", "mlp_hidden", "embedding_conv"):
             _at_least(name, getattr(self, name), 0)
         _require(0 <= self.dropout < 1, f"model.dropout is {self.dropout}; expected at least 0 and below 1")
         _require(self.norm_eps > 0, f"model.norm_eps is {self.norm_eps}; expected above 0")
@@ -116,6 +120,7 @@ class ModelConfig:
                 "norm_kind": "layer",
                 "attention": "full",
                 "qk_norm": False,
+                "embedding_norm": False,  # it has one in any case
                 "mlp_hidden": 0,
                 "tied": False,
             }

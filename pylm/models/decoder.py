@@ -18,7 +18,7 @@ from pylm.models.cache import Cache, LayerCache
 from pylm.models.compressed import CompressedAttention
 from pylm.models.compression import Compression
 from pylm.models.config import ModelConfig
-from pylm.models.layers import Embedding, Linear
+from pylm.models.layers import Embedding, EmbeddingConvolution, Linear, make_norm
 from pylm.models.rotary import Rotary
 
 # Axes: B sequences, T positions, D model width, V vocabulary.
@@ -49,10 +49,14 @@ class Decoder(nn.Module):
         )
         self.embedding = Embedding(config.vocab_size, config.width)
         self.positions = _position_table(config)
+        self.embedding_convolution = (
+            EmbeddingConvolution(config.embedding_conv, config.width) if config.embedding_conv else None
+        )
+        self.input_norm = make_norm(config, config.width) if config.embedding_norm else nn.Identity()
         self.embedding_dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = final_norm
-        self.head = None if config.tied else Linear(final_width, config.vocab_size, config.head_bias)
+        self.head = None if config.tied else Linear(final_width, config.vocab_size, config.head_bias, "head")
 
     def forward(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits (B, T, V) of the token after each position.
@@ -66,7 +70,7 @@ class Decoder(nn.Module):
         """The same up to the head: (B, T, D), after the final norm."""
         start = 0 if cache is None else cache.length
         self._check_length(start + tokens_BT.shape[1], cache)
-        x_BTD = self.embed(tokens_BT, start)
+        x_BTD = self._embed_after(cache, tokens_BT) if cache is not None else self.embed(tokens_BT, 0)
         recompute = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
             if recompute:
@@ -81,8 +85,19 @@ class Decoder(nn.Module):
         x_BTD = self.embedding(tokens_BT)
         if self.positions is not None:
             x_BTD = x_BTD + self.positions.weight[start : start + tokens_BT.shape[1]]
+        if self.embedding_convolution is not None:
+            x_BTD = self.embedding_convolution(x_BTD)
+        x_BTD = self.input_norm(x_BTD)
         dropped_BTD: Tensor = self.embedding_dropout(x_BTD)
         return dropped_BTD
+
+    def _embed_after(self, cache: Cache, tokens_BT: Tensor) -> Tensor:
+        """`embed` of the tokens that follow a cache's, with as many of those again as the convolution reaches."""
+        reach = max(0, self.config.embedding_conv - 1)
+        recent_BT = tokens_BT if cache.recent_BT is None else torch.cat((cache.recent_BT, tokens_BT), dim=1)
+        n_again = recent_BT.shape[1] - tokens_BT.shape[1]
+        cache.recent_BT = recent_BT[:, -reach:] if reach else None
+        return self.embed(recent_BT, cache.length - n_again)[:, n_again:]
 
     @property
     def head_weight(self) -> Tensor:

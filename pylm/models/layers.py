@@ -14,7 +14,7 @@ from pylm.models.config import ModelConfig
 
 # Axes: B sequences, T positions, D model width, F hidden features of the MLP, N layers side by side, M = B x T.
 
-Role = Literal["plain", "qkv", "attention_out", "mlp_out"]
+Role = Literal["plain", "qkv", "attention_out", "mlp_out", "head"]
 
 
 class Linear(nn.Linear):
@@ -70,6 +70,38 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
+class PlainNorm(nn.Module):
+    """LayerNorm or RMSNorm without gains and biases."""
+
+    def __init__(self, kind: str, eps: float) -> None:
+        super().__init__()
+        self.kind, self.eps = kind, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the last axis; same shape and dtype."""
+        normalise = F.layer_norm if self.kind == "layer" else F.rms_norm
+        return normalise(x, x.shape[-1:], eps=self.eps)
+
+
+class EmbeddingConvolution(nn.Module):
+    """Each feature of a position mixed with the same feature of the positions just before it, by learned weights."""
+
+    def __init__(self, n_positions: int, width: int) -> None:
+        super().__init__()
+        self.n_positions = n_positions
+        # One axis, as gains have: no weight decay. The first `width` numbers are for the position itself.
+        self.weight = nn.Parameter(torch.empty(n_positions * width))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D); before the first position there is nothing."""
+        weight_ND = self.weight.view(self.n_positions, -1)
+        mixed_BTD = x_BTD * weight_ND[0]
+        for distance in range(1, min(self.n_positions, x_BTD.shape[1])):
+            earlier_BTD = F.pad(x_BTD[:, :-distance], (0, 0, distance, 0))
+            mixed_BTD = torch.addcmul(mixed_BTD, earlier_BTD, weight_ND[distance])
+        return mixed_BTD
+
+
 class BatchedLinear(nn.Module):
     """`n` linear layers side by side, each on its own input or all on one, as one batched product."""
 
@@ -109,6 +141,8 @@ def make_norm(config: ModelConfig, width: int) -> nn.Module:
     """The config's norm over `width` features; the identity where the config has none."""
     if config.norm == "none":
         return nn.Identity()
+    if config.norm_gains == "none":
+        return PlainNorm(config.norm_kind, config.norm_eps)
     return {"rms": RMSNorm, "layer": LayerNorm}[config.norm_kind](width, config.norm_eps)
 
 
