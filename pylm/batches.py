@@ -37,19 +37,21 @@ class Windows:
         """The epoch that sample number `sample` belongs to."""
         return sample // self.n_windows
 
-    def batch(self, first_sample: int, n_samples: int) -> npt.NDArray[np.int64]:
-        """Samples first_sample .. first_sample + n_samples: ids (n_samples, context + 1)."""
-        samples = np.arange(first_sample, first_sample + n_samples, dtype=np.uint64)
-        epochs, indices = np.divmod(samples, np.uint64(self.n_windows))
-        starts = np.empty(n_samples, dtype=np.int64)
+    def batch(self, first_sample: int, n_samples: int) -> Ids:
+        """Samples first_sample .. first_sample + n_samples: ids (n_samples, context + 1), as they are on disk."""
+        starts = self.starts(np.arange(first_sample, first_sample + n_samples, dtype=np.int64))
+        ids: Ids = self.tokens[starts[:, None] + np.arange(self.context + 1)]
+        return ids
+
+    def starts(self, samples_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the windows of these samples begin, in tokens."""
+        epochs, indices = np.divmod(samples_N.astype(np.uint64), np.uint64(self.n_windows))
+        starts = np.empty(len(samples_N), dtype=np.int64)
         for epoch in np.unique(epochs):  # one, seldom two; more only for data smaller than a batch
             mine = epochs == epoch
             order = permute(indices[mine], self.n_windows, key(self.seed, int(epoch)))
             starts[mine] = order.astype(np.int64) * self.context + self._shift(int(epoch))
-        starts = np.minimum(starts, len(self.tokens) - self.context - 1)
-        offsets = np.arange(self.context + 1)
-        ids: npt.NDArray[np.int64] = self.tokens[starts[:, None] + offsets].astype(np.int64)
-        return ids
+        return np.minimum(starts, len(self.tokens) - self.context - 1)
 
     def _shift(self, epoch: int) -> int:
         return key(self.seed ^ 0x5317, epoch) % self.context if epoch else 0
@@ -71,7 +73,7 @@ def permute(indices: npt.NDArray[np.uint64], n: int, round_key: int) -> npt.NDAr
 def key(seed: int, number: int) -> int:
     """A 64-bit key from a seed and a number (an epoch, a step): splitmix64's mixing, on Python integers."""
     with np.errstate(over="ignore"):
-        return int(_mix(_mix(np.array([seed % 2**64], np.uint64)) ^ np.uint64(number % 2**64))[0])
+        return int(mix(mix(np.array([seed % 2**64], np.uint64)) ^ np.uint64(number % 2**64))[0])
 
 
 def _feistel(values: npt.NDArray[np.uint64], half_bits: int, round_key: int) -> npt.NDArray[np.uint64]:
@@ -79,12 +81,12 @@ def _feistel(values: npt.NDArray[np.uint64], half_bits: int, round_key: int) -> 
     shift = np.uint64(half_bits)
     left, right = values >> shift, values & mask
     for round_number in range(_ROUNDS):
-        round_function = _mix(right ^ np.uint64((round_key + round_number * 0x9E3779B97F4A7C15) % 2**64))
+        round_function = mix(right ^ np.uint64((round_key + round_number * 0x9E3779B97F4A7C15) % 2**64))
         left, right = right, left ^ (round_function & mask)
     return (left << shift) | right
 
 
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """splitmix64's finaliser (Steele, Lea and Flood 2014): every input bit reaches every output bit."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

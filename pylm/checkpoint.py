@@ -38,14 +38,19 @@ class State:
     seed: int = 0  # randomness of step s is a function of (seed, s)
     elapsed_s: float = 0.0  # of training, summed over resumes
     skipped: int = 0  # steps that changed nothing, their gradients not being finite
+    scale: float | None = None  # of float16's loss, and the finite steps since it changed
+    finite_steps: int = 0
     best_loss: float | None = None  # validation, nats per token
     best_step: int | None = None
     val_loss: float | None = None  # of this step, if it was evaluated
     val_bits_per_byte: float | None = None
 
 
-def save(run: Path, state: State, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
-    """Write checkpoints/step-N and point last.json to it; raises PylmError on a full disk, the older one intact."""
+def save(run: Path, state: State, model: nn.Module, optimizers: Sequence[Optimizer], keep: int = 1) -> None:
+    """Write checkpoints/step-N and point last.json to it, `keep` checkpoints and the best one staying.
+
+    Raises PylmError on a full disk, the older ones intact.
+    """
     folder = run / "checkpoints" / f"step-{state.step}"
     if not folder.exists():
         with new_folder(folder) as partial:
@@ -63,23 +68,31 @@ def save(run: Path, state: State, model: nn.Module, optimizers: Sequence[Optimiz
                 partial / "state.json",
                 {"format": "pylm-state", "version": 1, **dataclasses.asdict(state), "sha256": checksums},
             )
-    point(run, "last", state.step)
+    point(run, "last", state.step, keep)
 
 
-def point(run: Path, which: Which, step: int) -> None:
-    """Make last.json or best.json name the checkpoint of `step`, and delete those that neither names."""
+def point(run: Path, which: Which, step: int, keep: int = 1) -> None:
+    """Make last.json or best.json name the checkpoint of `step`, and delete those that need not stay."""
     write_json(
         run / "checkpoints" / f"{which}.json",
         {"format": "pylm-pointer", "version": 1, "step": step, "path": f"step-{step}"},
     )
-    prune(run)
+    prune(run, keep)
 
 
-def prune(run: Path) -> None:
-    """Delete checkpoints that neither last.json nor best.json names, and what a killed process left half-written."""
-    kept = {f"step-{step}" for which in ("last", "best") if (step := pointed_step(run, which)) is not None}
+def prune(run: Path, keep: int = 1) -> None:
+    """Delete all checkpoints but the last `keep` and the best, and what a killed process left half-written."""
+    last, best = (pointed_step(run, which) for which in ("last", "best"))
+    steps = {
+        int(number)
+        for folder in (run / "checkpoints").glob("step-*")
+        if (number := folder.name.removeprefix("step-")).isdigit()
+    }
+    # One past the last was renamed into place by a process that was killed before it could point to it.
+    kept = sorted((step for step in steps if last is not None and step <= last), reverse=True)[:keep]
+    names = {f"step-{step}" for step in (*kept, last, best) if step is not None}
     for folder in (run / "checkpoints").glob("*step-*"):
-        if folder.name not in kept:
+        if folder.name not in names:
             shutil.rmtree(folder)
 
 

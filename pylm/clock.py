@@ -55,6 +55,17 @@ class Clock:
             return int(progress_before * n_intervals) < int(self.progress(step) * n_intervals) < n_intervals
         return step % every == 0 and step < self._train.steps
 
+    def save_due(
+        self, step: int, progress_before: float, before: tuple[float, float], now: tuple[float, float]
+    ) -> bool:
+        """Whether a save is due after `step` steps; `before` and `now` are elapsed seconds and epochs."""
+        train = self._train
+        every = (60 * train.save_minutes, train.save_epochs)
+        passed = any(e > 0 and int(n / e) > int(b / e) for e, b, n in zip(every, before, now, strict=True))
+        if train.budget_s or train.save_every:
+            return passed or self.due(train.save_every, step, progress_before)
+        return passed
+
     def eta_s(self, step: int, step_s: float) -> float:
         """Seconds to the end, a step taking `step_s`."""
         if self._train.budget_s:

@@ -7,6 +7,7 @@ in a flat dict of those names ("as given"); `pylm.auto` turns it into a whole `C
 import dataclasses
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ class DataConfig:
 
     path: str = ""
     sha256: str = ""  # the dataset's identity; a run never continues on another one
+    weights: str = (
+        ""  # of several datasets, in their order, such as "0.7,0.3"; without them every token counts the same
+    )
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class ScheduleConfig:
 
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "wsd", "constant")
+DTYPES = ("float32", "bfloat16", "float16")
+COMPILE = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -97,22 +103,40 @@ class TrainConfig:
     )
     seed: int = 0
     device: str = "cpu"
+    dtype: str = "float32"  # of the arithmetic; weights, moments and sums of losses are float32 always
+    compile: str = "auto"  # torch.compile of the blocks: "on", "off", or "auto": on a GPU
+    early_update: bool = False  # update inside the backward pass, which then never holds all gradients
+    document_masking: bool = False  # attention stays within a document, and positions begin with it
+    shuffle_tokens: bool = False  # the tokens of each training window in a random order
+    mask_random: float = 0.0  # the part of the training inputs that are replaced by random ids
     log_every: int = 10  # steps
     eval_every: int = 250  # steps
     eval_tokens: int = 65_536  # targets of one evaluation, spread over the validation split
     final_eval_tokens: int = 1_048_576  # the same for the last one
-    save_every: int = 500  # steps
+    save_every: int = 500  # steps; 0 for none
+    save_minutes: float = 0.0  # also every so many minutes; 0 for none
+    save_epochs: float = 0.0  # also every so many epochs; 0 for none
+    keep: int = 1  # of the last checkpoints; the best one is kept besides
     sample_every: int = 500  # steps; 0 for none
     sample_tokens: int = 64
+    tensorboard: bool = False  # also write what metrics.jsonl has for TensorBoard
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "micro_batch", "context", "log_every", "eval_every", "save_every"):
+        for name in ("batch_size", "micro_batch", "context", "log_every", "eval_every", "keep"):
             _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         for name in ("eval_tokens", "final_eval_tokens"):
             _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
-        for name in ("sample_every", "sample_tokens", "seed"):
+        for name in ("sample_every", "sample_tokens", "seed", "save_every", "save_minutes", "save_epochs"):
             _require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
         _require(self.seed < 2**63, "train.seed", "below 2^63", self.seed)
+        _require(self.dtype in DTYPES, "train.dtype", f"one of {', '.join(DTYPES)}", self.dtype)
+        _require(self.compile in COMPILE, "train.compile", f"one of {', '.join(COMPILE)}", self.compile)
+        _require(0 <= self.mask_random < 1, "train.mask_random", "at least 0 and below 1", self.mask_random)
+        if self.shuffle_tokens and self.document_masking:
+            raise ConfigError(
+                "train.shuffle_tokens and train.document_masking exclude each other: "
+                "shuffled tokens have no documents"
+            )
         _require(
             (self.steps >= 1) != (self.budget_s > 0),
             "train.steps and train.budget_s",
@@ -174,11 +198,18 @@ MAY_CHANGE = frozenset(
         "train.micro_batch",
         "train.activation_checkpointing",
         "train.device",
+        "train.dtype",
+        "train.compile",
+        "train.early_update",
         "train.log_every",
         "train.eval_every",
         "train.eval_tokens",
         "train.final_eval_tokens",
         "train.save_every",
+        "train.save_minutes",
+        "train.save_epochs",
+        "train.keep",
+        "train.tensorboard",
         "train.sample_every",
         "train.sample_tokens",
         "model.dropout",
@@ -230,6 +261,17 @@ def parse_set(items: tuple[str, ...]) -> Given:
     return check_given(given, "--set")
 
 
+def parse_save_every(text: str) -> Given:
+    """Read `--save-every`: steps (500), minutes (10m) or epochs (1ep, 0.5ep)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(m|ep)?", text.strip())
+    if match is None or float(match[1]) <= 0 or (match[2] is None and "." in match[1]):
+        raise ConfigError(f"--save-every expects steps (500), minutes (10m) or epochs (1ep), found {text!r}")
+    if match[2] is None:
+        return {"train.save_every": int(match[1])}
+    name = {"m": "train.save_minutes", "ep": "train.save_epochs"}[match[2]]
+    return {"train.save_every": 0, name: float(match[1])}
+
+
 def read_toml(path: Path) -> Given:
     """Read a config file: tables are sections, all of it optional."""
     try:
@@ -275,7 +317,29 @@ def from_flat(values: Mapping[str, Value]) -> Config:
             f"train.context {config.train.context} exceeds model.max_context {config.model.max_context}: "
             "lower --context or raise the model's with --set model.max_context=N"
         )
+    _check_early_update(config)
+    if config.train.document_masking and config.model.attention != "full":
+        raise ConfigError(
+            f"train.document_masking: model.attention {config.model.attention} cannot stay within a document; "
+            "only full attention can"
+        )
     return config
+
+
+def _check_early_update(config: Config) -> None:
+    """Refuse what needs all gradients together where they never are."""
+    if not config.train.early_update:
+        return
+    needs = {
+        f"--batch-size {config.train.micro_batch}, --micro-batch the same (no accumulation)": (
+            config.train.accumulation > 1
+        ),
+        "--set optimizer.clip=0 (no norm of all gradients)": config.optimizer.clip > 0,
+        "--optimizer adamw": config.optimizer.name != "adamw",
+        "--dtype float32 or bfloat16 (no scale of the loss)": config.train.dtype == "float16",
+    }
+    if missing := [name for name, lacks in needs.items() if lacks]:
+        raise ConfigError(f"train.early_update needs {'; '.join(missing)}")
 
 
 def differences(given: Mapping[str, Value], stored: Mapping[str, Value]) -> list[str]:

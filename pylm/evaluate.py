@@ -8,8 +8,9 @@ import numpy.typing as npt
 import torch
 
 from pylm.dataset import Ids, ShardedTokens
-from pylm.loss import target_losses
+from pylm.loss import IGNORED, target_losses
 from pylm.models.build import Decoder
+from pylm.samples import document_numbers, input_documents
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ def evaluate(
     context: int,
     batch_size: int,
     max_tokens: int,
+    offsets: npt.NDArray[np.uint64] | None = None,
 ) -> Evaluation:
     """Evaluate on a split's tokens, in windows of `context` that do not overlap, each target once.
 
     token_bytes_V is the length of each token in bytes of text, 0 for special tokens. The first token of the split is
     predicted from an end of text where there is one, and is no target otherwise. Of a split longer than `max_tokens`,
-    evenly spread windows are taken. The model's mode and the random state are left as they were.
+    evenly spread windows are taken. With the split's `offsets`, attention stays within documents as in training. The
+    model's mode and the random state are left as they were.
     """
     first_target = 0 if end_of_text_id is not None else 1
     n_targets = len(tokens) - first_target
@@ -58,9 +61,18 @@ def evaluate(
         for begin in range(0, n_taken, batch_size):
             starts = first_target + taken[begin : begin + batch_size] * context
             inputs_BT, targets_BT = _window(tokens, starts, context, end_of_text_id)
+            documents_BT = None
+            if offsets is not None:
+                positions_BL = np.maximum(starts[:, None] + np.arange(-1, context), 0)
+                numbers_BL = document_numbers(offsets, positions_BL)
+                documents_BT, cut_BT = input_documents(numbers_BL, separated=end_of_text_id is not None)
+                targets_BT = np.where(cut_BT, IGNORED, targets_BT)
             valid = targets_BT >= 0
             losses_BT = target_losses(
-                model, torch.from_numpy(inputs_BT).to(device), torch.from_numpy(targets_BT).to(device)
+                model,
+                torch.from_numpy(inputs_BT).to(device),
+                torch.from_numpy(targets_BT).to(device),
+                None if documents_BT is None else torch.from_numpy(documents_BT).to(device),
             )
             total += losses_BT.double().sum().cpu()
             n_tokens += int(valid.sum())

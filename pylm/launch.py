@@ -1,9 +1,12 @@
 """From what was asked to a finished run: finds or resumes its folder, resolves the settings, keeps run.json true."""
 
 import dataclasses
+import math
 import resource
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,17 @@ from typing import Any
 import torch
 
 from pylm import checkpoint, metrics
-from pylm.accounting.run import check_run, fitted
+from pylm.accounting.estimate import GIB
+from pylm.accounting.run import check_run, fitted, what_fits
 from pylm.auto import Facts, resolve, resume
 from pylm.config import Config, Given, differences, write_toml
 from pylm.dataset import Dataset
-from pylm.errors import DataError, Interrupted, PylmError, RunError
+from pylm.errors import ConfigError, DataError, Interrupted, PylmError, RunError, TrainingError
 from pylm.files import write_bytes, write_text
-from pylm.measure import available_bytes
+from pylm.measure import available_bytes, held_bytes, is_out_of_memory
+from pylm.mixture import Mixture
+from pylm.models.presets import find_preset
+from pylm.precision import check_dtype, default_dtype
 from pylm.progress import ProgressLine, duration
 from pylm.runs import locked, run_name, run_path
 from pylm.train import Outcome, Trainer
@@ -30,7 +37,7 @@ class Request:
     """What `pylm train` was asked for."""
 
     given: Given
-    data: str | None  # a folder, a name under data/, or None for the newest
+    data: tuple[str, ...]  # folders or names under data/, each perhaps with =WEIGHT; none for the newest
     run: str | None
     force: bool  # start anew although the run exists
     command: str  # as typed, for run.json and for resuming
@@ -42,13 +49,15 @@ def launch(request: Request, log: ProgressLine) -> Path:
 
     Raises PylmError for anything a user can mend, Interrupted after a signal.
     """
-    dataset = Dataset.open(resolve_dataset(request.data))
-    log.log(f"data: {dataset.path} ({dataset.train.n_tokens:,} training tokens, {dataset.vocab_size:,} ids)")
-    run = run_path(request.run or run_name(dataset.name, request.given, dataset.sha256))
+    data = open_data(request.data)
+    if len(data.datasets) > 1:
+        request.given["data.weights"] = ",".join(f"{weight:g}" for weight in data.weights)
+    log.log(f"data: {data.path} ({data.n_train_tokens:,} training tokens, {data.first.vocab_size:,} ids)")
+    run = run_path(request.run or run_name(data.name, request.given, data.sha256))
     with locked(run):
         if request.force:
             _clear(run)
-        config, record = _prepare(run, request, dataset, log)
+        config, record = _prepare(run, request, data, log)
         last = checkpoint.pointed_step(run, "last")
         if record["status"] == "finished" and _is_over(config, record, last):
             log.log(
@@ -56,8 +65,32 @@ def launch(request: Request, log: ProgressLine) -> Path:
             )
             return run
         log.log(f"run: {run}" + (f", resumed at step {last:,}" if last else ""))
-        _train(run, config, record, dataset, request)
+        _train(run, config, record, data, request)
     return run
+
+
+def open_data(items: tuple[str, ...]) -> Mixture:
+    """Open what `--data` names, each NAME or NAME=WEIGHT. Raises ConfigError or DataError."""
+    paths: list[str] = []
+    weights: list[float] = []
+    for item in items:
+        name, separator, text = item.rpartition("=")
+        if not separator:
+            paths.append(item)
+            continue
+        try:
+            weight = float(text)
+        except ValueError:
+            weight = math.nan
+        if not 0 < weight < math.inf:
+            raise ConfigError(f"--data {item}: expected NAME=WEIGHT with a weight above 0, found {text!r}")
+        paths.append(name)
+        weights.append(weight)
+    if weights and len(weights) != len(paths):
+        raise ConfigError("--data: give every dataset a weight, or none")
+    folders = [resolve_dataset(path) for path in paths] if paths else [resolve_dataset(None)]
+    datasets = [Dataset.open(folder) for folder in folders]
+    return Mixture.of(datasets, weights if len(datasets) > 1 else None)
 
 
 def resolve_dataset(name_or_path: str | None) -> Path:
@@ -73,20 +106,18 @@ def resolve_dataset(name_or_path: str | None) -> Path:
     return newest.parent
 
 
-def _prepare(
-    run: Path, request: Request, dataset: Dataset, log: ProgressLine
-) -> tuple[Config, dict[str, Any]]:
+def _prepare(run: Path, request: Request, data: Mixture, log: ProgressLine) -> tuple[Config, dict[str, Any]]:
     """The resolved config and run.json's content: stored ones for a run that exists, new ones otherwise."""
     facts = Facts(
-        n_train_tokens=dataset.train.n_tokens,
-        vocab_size=dataset.vocab_size,
+        n_train_tokens=data.n_train_tokens,
+        vocab_size=data.first.vocab_size,
         device=_device(request.given),
-        dataset_path=str(dataset.path),
-        dataset_sha256=dataset.sha256,
+        dataset_path=data.path,
+        dataset_sha256=data.sha256,
     )
     if checkpoint.pointed_step(run, "last") is not None:
         stored = checkpoint.load_config(run)
-        asked = {**request.given, "data.sha256": dataset.sha256}
+        asked = {**request.given, "data.sha256": data.sha256}
         if changed := differences(asked, stored.flat()):
             raise RunError(
                 f"{run} cannot go on with other settings: {'; '.join(changed)}; "
@@ -95,9 +126,14 @@ def _prepare(
         record = metrics.read_record(run)
         log.log("settings: as the run began: " + "; ".join(record["decisions"]))
         config = resume(request.given, stored, facts)
+        _say_precision(config, log)
         log.log(check_run(config, available_bytes(facts.device)))
         return config, record
     config, decisions = resolve(request.given, facts)
+    if "train.dtype" not in request.given:
+        dtype = default_dtype(facts.device, _recipe_dtype(config))
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, dtype=dtype))
+    _say_precision(config, log)
     available = available_bytes(facts.device)
     if "train.micro_batch" not in request.given:
         config = fitted(config, available)
@@ -112,15 +148,30 @@ def _prepare(
     }
 
 
-def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, request: Request) -> Outcome:
+def _recipe_dtype(config: Config) -> str | None:
+    return None if config.preset == "auto" else find_preset(config.preset).recipe.dtype
+
+
+def _say_precision(config: Config, log: ProgressLine) -> None:
+    """Check that the device can compute in the dtype, and say what came out."""
+    if sentence := check_dtype(config.train.dtype, config.train.device):
+        log.log(sentence)
+
+
+def _train(run: Path, config: Config, record: dict[str, Any], data: Mixture, request: Request) -> Outcome:
     """Train, and leave in run.json how it began, how it goes and how it ended."""
     write_text(run / "config.toml", write_toml(config))
-    write_bytes(run / "tokenizer.json", (dataset.path / "tokenizer.json").read_bytes())
-    trainer = Trainer(run, config, dataset, request.command, request.started_s)
+    write_bytes(run / "tokenizer.json", (data.first.path / "tokenizer.json").read_bytes())
+    with memory_explained(config):
+        trainer = Trainer(run, config, data, request.command, request.started_s)
+    tokenized = [
+        {"sources": [source.path for source in dataset.info.sources], **dataset.info.settings}
+        for dataset in data.datasets
+    ]
     record = {
         "command": request.command,
-        "tokenize": {"sources": [source.path for source in dataset.info.sources], **dataset.info.settings},
-        "dataset_sha256": dataset.sha256,
+        "tokenize": tokenized[0] if len(tokenized) == 1 else tokenized,
+        "dataset_sha256": data.sha256,
         "n_parameters": trainer.model.n_parameters(),
         "machine": metrics.machine(),
         "versions": metrics.versions(),
@@ -151,7 +202,8 @@ def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, 
 
     keep("running", None)
     try:
-        outcome = trainer.run()
+        with memory_explained(config):
+            outcome = trainer.run()
     except Interrupted as stopped:
         keep("stopped", str(stopped))
         metrics.draw_curve(run)
@@ -163,6 +215,21 @@ def _train(run: Path, config: Config, record: dict[str, Any], dataset: Dataset, 
     keep("finished", "the schedule's end", outcome)
     _report(run, trainer, outcome, curve)
     return outcome
+
+
+@contextmanager
+def memory_explained(config: Config) -> Iterator[None]:
+    """Turn a device's refusal of memory into one line that says what would fit."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        device = torch.device(config.train.device)
+        room = available_bytes(config.train.device) + held_bytes(device)
+        raise TrainingError(
+            f"out of memory on {device}, which has {room / GIB:.2f} GiB for this process: {what_fits(config, room)}"
+        ) from None
 
 
 def _report(run: Path, trainer: Trainer, outcome: Outcome, curve: Path) -> None:

@@ -5,6 +5,7 @@ logits become its loss and its gradients while they are in the cache, in the for
 next block's: the three matrix products are the same, the memory is one block, and the passes over it are cheap.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pylm.models.build import Decoder
+from pylm.models.documents import Documents
 
 # Axes: B sequences, T positions, N = B x T rows, R rows of a block, D features, V vocabulary.
 
@@ -23,24 +25,37 @@ BLOCK_BYTES = {
 IGNORED = -1  # a target that is none: its loss and its gradient are 0
 
 
-def summed_cross_entropy(model: Decoder, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+def summed_cross_entropy(
+    model: Decoder, tokens_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None
+) -> Tensor:
     """Sum over all targets of -ln p(target): a 0-d float32 tensor, differentiable once.
 
-    tokens_BT and targets_BT are int64 ids, IGNORED targets count nothing. A sum, not a mean: micro-batches of any size
+    tokens_BT and targets_BT are int64 ids, IGNORED targets count nothing; documents_BT is the document of each token,
+    where attention is to stay in it. A sum, not a mean: micro-batches of any size
     add up to the whole batch's gradient after one division by its number of targets.
     """
-    x_ND = model.features(tokens_BT).flatten(0, 1)
+    x_ND = _features(model, tokens_BT, documents_BT)
     loss: Tensor = _HeadLoss.apply(x_ND, model.head_weight, model.head_bias, targets_BT.flatten())
     return loss
 
 
 @torch.no_grad()
-def target_losses(model: Decoder, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+def target_losses(
+    model: Decoder, tokens_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None
+) -> Tensor:
     """-ln p of every target, float32 (B, T); 0 for IGNORED ones."""
-    x_ND = model.features(tokens_BT).flatten(0, 1)
-    weight_VD, bias_V = model.head_weight, model.head_bias
-    blocks = zip(*_blocks(x_ND, targets_BT.flatten(), weight_VD), strict=True)
-    return torch.cat([_losses(_logits(x, weight_VD, bias_V), t)[0] for x, t in blocks]).view_as(targets_BT)
+    x_ND = _features(model, tokens_BT, documents_BT)
+    dtype = _matmul_dtype(x_ND)
+    with _no_autocast(x_ND.device.type):
+        weight_VD, bias_V = model.head_weight.to(dtype), model.head_bias
+        blocks = zip(*_blocks(x_ND.to(dtype), targets_BT.flatten(), weight_VD), strict=True)
+        losses = [_losses(_logits(x_RD, weight_VD, bias_V), targets_R)[0] for x_RD, targets_R in blocks]
+    return torch.cat(losses).view_as(targets_BT)
+
+
+def _features(model: Decoder, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    documents = None if documents_BT is None else Documents(documents_BT)
+    return model.features(tokens_BT, documents=documents).flatten(0, 1)
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -50,24 +65,42 @@ class _HeadLoss(torch.autograd.Function):
     def forward(
         ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor
     ) -> Tensor:
+        dtype = _matmul_dtype(x_ND)
+        with _no_autocast(x_ND.device.type):
+            return _HeadLoss._sum(ctx, x_ND, weight_VD, bias_V, targets_N, dtype)
+
+    @staticmethod
+    def _sum(
+        ctx: Any,
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        targets_N: Tensor,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Multiply in `dtype`; what is added up is float32."""
         needed = any(ctx.needs_input_grad)
+        matrix_VD = weight_VD.to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=x_ND.device)
         grad_x_ND = torch.empty_like(x_ND) if needed else None
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if needed else None
         grad_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if needed and bias_V is not None else None
         begin = 0
         for x_RD, targets_R in zip(*_blocks(x_ND, targets_N, weight_VD), strict=True):
-            logits_RV = _logits(x_RD, weight_VD, bias_V)
+            x_RD = x_RD.to(dtype)
+            logits_RV = _logits(x_RD, matrix_VD, bias_V)
             losses_R, log_sum_R = _losses(logits_RV, targets_R)
             total += losses_R.sum()
             if grad_x_ND is not None and grad_weight_VD is not None:
                 grad_RV = _grad_logits(logits_RV, log_sum_R, targets_R)
-                matrix_RV = grad_RV.to(weight_VD.dtype)
-                torch.mm(matrix_RV, weight_VD, out=grad_x_ND[begin : begin + len(x_RD)])
-                if grad_weight_VD.dtype == x_RD.dtype:
-                    grad_weight_VD.addmm_(matrix_RV.T, x_RD)
+                low_RV = grad_RV.to(dtype)
+                rows = slice(begin, begin + len(x_RD))
+                if dtype == x_ND.dtype == torch.float32:
+                    torch.mm(low_RV, matrix_VD, out=grad_x_ND[rows])
+                    grad_weight_VD.addmm_(low_RV.T, x_RD)
                 else:
-                    grad_weight_VD += matrix_RV.T @ x_RD
+                    grad_x_ND[rows] = low_RV @ matrix_VD
+                    grad_weight_VD += low_RV.T @ x_RD
                 if grad_bias_V is not None:
                     grad_bias_V += grad_RV.sum(0)
             begin += len(x_RD)
@@ -94,7 +127,20 @@ def _blocks(
 
 
 def _logits(x_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
-    return F.linear(x_RD, weight_VD, bias_V).float()
+    """The logits in float32, of a product in the inputs' dtype."""
+    logits_RV = F.linear(x_RD, weight_VD).float()
+    return logits_RV if bias_V is None else logits_RV.add_(bias_V)
+
+
+def _matmul_dtype(x_ND: Tensor) -> torch.dtype:
+    """Autocast's dtype where it is on: the head is a product like any other."""
+    device = x_ND.device.type
+    # At the time a Function's forward runs, autocast is as it was where the Function was called.
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
+
+
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _losses(logits_RV: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:

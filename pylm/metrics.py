@@ -122,7 +122,9 @@ def draw_curve(run: Path) -> Path:
     axes[0].legend()
     if val:
         best = min(val, key=lambda line: line["val_loss"])
-        title = f"{run.name}: best {best['val_loss']:.4f} nats per token, {best['val_bits_per_byte']:.4f} bits per byte"
+        title = f"{run.name}: best {best['val_loss']:.4f} nats per token"
+        if "val_bits_per_byte" in best:  # not of a split without text
+            title += f", {best['val_bits_per_byte']:.4f} bits per byte"
         figure.suptitle(title, fontsize=10)
         # The first losses are those of an untrained model: cut them off so that the rest can be read.
         low = min([line["val_loss"] for line in val] + smooth[-1:])

@@ -5,17 +5,18 @@ read the counters when they ask for a report.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pylm.early_update import EarlyUpdate
+from pylm.feed import MicroBatch, StepBatch
 from pylm.loss import summed_cross_entropy
 from pylm.models.build import Decoder
-
-# Axes: B sequences, T positions.
+from pylm.precision import Precision
 
 MAX_SKIPPED = 20  # steps in a row that change nothing, before it is no accident
 
@@ -34,33 +35,65 @@ class Stepper:
     """Takes optimizer steps of one model; `skipped` is the count that a resumed run begins with."""
 
     def __init__(
-        self, model: Decoder, optimizers: Sequence[Optimizer], *, clip: float, skipped: int = 0
+        self,
+        model: Decoder,
+        optimizers: Sequence[Optimizer],
+        *,
+        clip: float,
+        precision: Precision | None = None,
+        early_update: bool = False,
+        skipped: int = 0,
     ) -> None:
         """`clip` is the largest norm of all gradients together, 0 for no limit."""
         self.model = model
         self.optimizers = optimizers
         self.clip = clip or math.inf
         self.device = next(model.parameters()).device
+        self.precision = precision or Precision("float32", self.device)
+        self._early = EarlyUpdate(model, optimizers) if early_update else None
         self._loss = self._norm = torch.zeros((), device=self.device)
         self._skipped = torch.tensor(float(skipped), device=self.device)
         self._in_a_row = torch.zeros((), device=self.device)
 
-    def step(self, micro_batches: Iterable[tuple[Tensor, Tensor]], n_targets: int) -> None:
-        """Step along the mean loss over `n_targets`: inputs and targets (B, T) of one micro-batch after another."""
-        loss = torch.zeros((), device=self.device)
-        for inputs_BT, targets_BT in micro_batches:
-            part = summed_cross_entropy(self.model, inputs_BT, targets_BT) / n_targets
-            part.backward()  # type: ignore[no-untyped-call]  # torch's
-            loss += part.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        unusable = (~torch.isfinite(loss + norm)).float()
-        for optimizer in self.optimizers:
-            optimizer.found_inf = unusable  # type: ignore[attr-defined]  # read by fused AdamW and by Muon
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+    def step(self, batch: StepBatch) -> None:
+        """Step along the mean loss over the batch's targets."""
+        if self._early is not None:
+            loss, norm, unusable = self._pass_and_update(batch, self._early)
+        else:
+            loss, norm = self._gradients(batch)
+            unusable = (~torch.isfinite(loss + norm)).float()
+            for optimizer in self.optimizers:
+                optimizer.found_inf = unusable  # type: ignore[attr-defined]  # read by fused AdamW and by Muon
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        self.precision.update(unusable)
         self._loss, self._norm = loss, norm
         self._skipped += unusable
         self._in_a_row = (self._in_a_row + 1) * unusable
+
+    def _gradients(self, batch: StepBatch) -> tuple[Tensor, Tensor]:
+        """The step's gradients, clipped; its loss, and the norm before."""
+        loss = torch.zeros((), device=self.device)
+        for part in batch:
+            part_loss = self._loss_of(part, batch.n_targets)
+            self.precision.scaled(part_loss).backward()  # type: ignore[no-untyped-call]  # torch's
+            loss += part_loss.detach()
+        parameters = list(self.model.parameters())
+        self.precision.unscale([p.grad for p in parameters if p.grad is not None])
+        return loss, torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+
+    def _pass_and_update(self, batch: StepBatch, early: EarlyUpdate) -> tuple[Tensor, Tensor, Tensor]:
+        """One micro-batch whose backward pass updates; loss, norm and whether something was not finite."""
+        (part,) = batch
+        loss = self._loss_of(part, batch.n_targets)
+        early.begin((~torch.isfinite(loss.detach())).float())
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        return loss.detach(), *early.end()
+
+    def _loss_of(self, part: MicroBatch, n_targets: int) -> Tensor:
+        with self.precision.context():
+            total = summed_cross_entropy(self.model, part.inputs_BT, part.targets_BT, part.documents_BT)
+        return total / max(1, n_targets)
 
     def report(self) -> Report:
         """Wait for the device, and read."""

@@ -1,31 +1,33 @@
 """The training loop: batches in, checkpoints and records out; stopped at any moment it goes on where it was."""
 
-import math
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pylm import checkpoint
-from pylm.batches import Windows, key
+from pylm.batches import key
 from pylm.checkpoint import State
 from pylm.clock import Clock
+from pylm.compiling import compiles, compiling, eagerly
 from pylm.config import Config
-from pylm.dataset import Dataset
 from pylm.errors import Interrupted, TrainingError
 from pylm.evaluate import Evaluation, evaluate
+from pylm.feed import Feed
 from pylm.generate import sample_text
+from pylm.interrupts import Interrupts
 from pylm.metrics import JsonLines
+from pylm.mixture import Mixture
 from pylm.models.build import build_model
 from pylm.optim import build_optimizers, learning_rate_factor, set_learning_rate
+from pylm.precision import Precision
 from pylm.progress import ProgressLine, duration
+from pylm.reporter import Reporter
+from pylm.samples import Samples
 from pylm.sampling import SamplingSettings
 from pylm.step import MAX_SKIPPED, Report, Stepper
 from pylm.tokenizer import Tokenizer
@@ -46,50 +48,65 @@ class Trainer:
     """One run in one process: built once, then `run` to the end or to a signal."""
 
     def __init__(
-        self, run: Path, config: Config, dataset: Dataset, resume_command: str, started_s: float
+        self, run: Path, config: Config, data: Mixture, resume_command: str, started_s: float
     ) -> None:
         """Build the model and load the last checkpoint, if there is one.
 
         `started_s` (time.monotonic) is when the command began; `resume_command` is told to whoever stops the run.
         """
-        self.path = run
-        self.config = config
-        self.dataset = dataset
-        self.resume_command = resume_command
-        self.tokenizer = Tokenizer.load(dataset.path / "tokenizer.json")
+        train = config.train
+        self.path, self.config, self.data, self.resume_command = run, config, data, resume_command
+        self.tokenizer = Tokenizer.load(data.first.path / "tokenizer.json")
         self.token_bytes_V = self.tokenizer.token_lengths().astype(np.int64)
-        self.windows = Windows(dataset.train.tokens, config.train.context, config.train.seed)
-        self.device = torch.device(config.train.device)
-        self.model = build_model(config.model, seed=config.train.seed).to(self.device)
-        self.model.activation_checkpointing = config.train.activation_checkpointing
+        self.samples = Samples(
+            [dataset.train for dataset in data.datasets],
+            data.weights,
+            train,
+            end_of_text_id=data.end_of_text_id,
+            vocab_size=data.first.vocab_size,
+        )
+        self.val = data.val
+        self.device = torch.device(train.device)
+        self.model = build_model(config.model, seed=train.seed).to(self.device)
+        self.model.activation_checkpointing = train.activation_checkpointing
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.state = self._load()
+        self.precision = Precision(train.dtype, self.device, self.state.scale, self.state.finite_steps)
         self.stepper = Stepper(
-            self.model, self.optimizers, clip=config.optimizer.clip, skipped=self.state.skipped
+            self.model,
+            self.optimizers,
+            clip=config.optimizer.clip,
+            precision=self.precision,
+            early_update=train.early_update,
+            skipped=self.state.skipped,
         )
-        self.clock = Clock(config.train, config.schedule, self.state.elapsed_s, started_s)
+        self.clock = Clock(train, config.schedule, self.state.elapsed_s, started_s)
         self.progress = ProgressLine()
-        self._stop_signal: int | None = None
-        self._save_s = self._steps_s = 0.0  # seconds of the last save; of all steps of this process
-        self._eval_tokens, self._final_tokens = config.train.eval_tokens, config.train.final_eval_tokens
+        self._compiles = compiles(train.compile, self.device)
+        self._save_s = 0.0  # seconds of the last save
+        self._eval_tokens, self._final_tokens = train.eval_tokens, train.final_eval_tokens
         self._eval_rate = 1.0  # tokens a second
 
     def run(self) -> Outcome:
         """Train to the end of the schedule. Raises Interrupted after a signal, with the state saved."""
-        self.metrics = JsonLines(self.path / "metrics.jsonl", self.state.step)
-        self.samples = JsonLines(self.path / "samples.jsonl", self.state.step)
-        self._first_step = self.state.step
+        train = self.config.train
+        self.reporter = Reporter(self.path, self.config, self.state, self.progress)
+        self.texts = JsonLines(self.path / "samples.jsonl", self.state.step)
+        self.feed = Feed(
+            self.samples, train.batch_size, train.micro_batch, self.state.samples_seen, self.device
+        )
         try:
-            with self._signals(), self.progress:
+            with Interrupts() as interrupts, self.progress:
                 self._begin()
                 while self.clock.progress(self.state.step) < 1:
                     self._step()
-                    if self._stop_signal is not None:
-                        self._stop(self._stop_signal)
+                    if interrupts.number is not None:
+                        self._stop(interrupts.number)
                 return self._finish()
         finally:
-            self.metrics.close()
-            self.samples.close()
+            self.feed.close()
+            self.reporter.close()
+            self.texts.close()
 
     def _load(self) -> State:
         step = checkpoint.pointed_step(self.path, "last")
@@ -98,7 +115,7 @@ class Trainer:
         state = checkpoint.load_state(self.path, step)
         checkpoint.load_weights(self.path, step, self.model)
         checkpoint.load_optimizer(self.path, step, self.model, self.optimizers)
-        checkpoint.prune(self.path)
+        checkpoint.prune(self.path, self.config.train.keep)
         return state
 
     def _begin(self) -> None:
@@ -126,41 +143,60 @@ class Trainer:
 
     def _n_evaluated(self, max_tokens: int) -> int:
         """Targets of an evaluation of at most `max_tokens`; at least one, for rates."""
-        return max(1, min(max_tokens, self.dataset.val.n_tokens if self.dataset.val else 0))
+        return max(1, min(max_tokens, self.val.n_tokens if self.val else 0))
 
     def _step(self) -> None:
         """One optimizer step, and whatever is due after it."""
         settings, state = self.config.train, self.state
-        progress_before = self.clock.progress(state.step)
-        began = time.monotonic()
+        progress_before, position_before = self.clock.progress(state.step), self._position()
         factor = learning_rate_factor(
             self.clock.warm(state.step), self.clock.schedule_progress(state.step), self.config.schedule
         )
         set_learning_rate(self.optimizers, factor)
         # Dropout at step s depends on (seed, s) alone: a resumed run needs no stored random state.
         torch.manual_seed(key(settings.seed, state.step) >> 1)
-        self.stepper.step(self._micro_batches(), settings.batch_size * settings.context)
+        self._take_step()
         state.step += 1
         state.samples_seen += settings.batch_size
         state.tokens += settings.batch_size * settings.context
-        state.epoch = self.windows.epoch_of(state.samples_seen)
-        self._steps_s += time.monotonic() - began
+        state.epoch = self.samples.epoch_of(state.samples_seen)
         if state.step % settings.log_every == 0 or state.step == 1:
-            self._log(factor * self.config.optimizer.lr)
+            rate = factor * self.config.optimizer.lr
+            self.reporter.steps(state, self._checked(), rate, self.clock)
         if self.clock.due(settings.eval_every, state.step, progress_before):
             self._evaluate_and_log()
         if settings.sample_every and self.clock.due(settings.sample_every, state.step, progress_before):
             self._sample()
-        if self.clock.due(settings.save_every, state.step, progress_before):
+        if self.clock.save_due(state.step, progress_before, position_before, self._position()):
             self._save()
 
-    def _micro_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and targets (B, T) of the next step, on the device."""
-        settings = self.config.train
-        for number in range(settings.accumulation):
-            first = self.state.samples_seen + number * settings.micro_batch
-            ids_BL = torch.from_numpy(self.windows.batch(first, settings.micro_batch)).to(self.device)
-            yield ids_BL[:, :-1], ids_BL[:, 1:]
+    def _take_step(self) -> None:
+        """Step; the first one of a process compiles, if it is to, and says so."""
+        batch = self.feed.take()
+        if not self._compiles:
+            return self.stepper.step(batch)
+        self._compiles = False
+        self.progress.log("torch.compile: the first step compiles the blocks, which can take a minute")
+        began = time.monotonic()
+        with self._pause(), compiling(self.model):
+            self.stepper.step(batch)
+            self.stepper.report()
+        self.progress.log(f"torch.compile: done in {duration(time.monotonic() - began)}")
+
+    def _position(self) -> tuple[float, float]:
+        """Seconds and epochs since the run's start: what saves may go by."""
+        return self.clock.elapsed_s(), self.state.samples_seen / self.samples.n_windows
+
+    @contextmanager
+    def _pause(self) -> Iterator[None]:
+        """Time that is not the steps'."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # what is under way still is
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.reporter.paused(time.monotonic() - began)
 
     def _checked(self) -> Report:
         """How the steps went. Raises TrainingError when the last ones all had to be skipped."""
@@ -181,40 +217,21 @@ class Trainer:
             )
         return report
 
-    def _log(self, rate: float) -> None:
-        state, report = self.state, self._checked()
-        step_s = self._steps_s / (state.step - self._first_step)
-        tokens_per_s = self.config.train.batch_size * self.config.train.context / step_s
-        line = {
-            "step": state.step,
-            "tokens": state.tokens,
-            "loss": report.loss,
-            "learning_rate": rate,
-            "grad_norm": report.grad_norm,
-            "tokens_per_s": round(tokens_per_s, 1),
-            "elapsed_s": round(self.clock.elapsed_s(), 3),
-            "skipped": report.skipped,
-        }
-        # JSON has no word for a number that is none: a skipped step has no loss.
-        self.metrics.write({name: value for name, value in line.items() if math.isfinite(value)})
-        of_steps = f"/{self.config.train.steps:,}" if self.config.train.steps else ""
-        self.progress.update(
-            f"step {state.step:,}{of_steps}  loss {report.loss:.4f}  {tokens_per_s:,.0f} tokens/s  lr {rate:.2e}  "
-            f"ETA {duration(self.clock.eta_s(state.step, step_s))}"
-        )
-
     def _evaluate(self, max_tokens: int) -> Evaluation | None:
-        if self.dataset.val is None:
+        if self.val is None:
             return None
-        return evaluate(
-            self.model,
-            self.dataset.val.tokens,
-            self.token_bytes_V,
-            self.dataset.end_of_text_id,
-            context=self.config.train.context,
-            batch_size=self.config.train.micro_batch,
-            max_tokens=max_tokens,
-        )
+        train = self.config.train
+        with self._pause(), eagerly(), self.precision.context():
+            return evaluate(
+                self.model,
+                self.val.tokens,
+                self.token_bytes_V,
+                self.data.end_of_text_id,
+                context=train.context,
+                batch_size=train.micro_batch,
+                max_tokens=max_tokens,
+                offsets=self.val.offsets if train.document_masking else None,
+            )
 
     def _evaluate_and_log(self) -> None:
         """Evaluate; the best checkpoint is the one with the lowest loss on these same windows."""
@@ -222,7 +239,7 @@ class Trainer:
         if evaluation is None:
             return
         state = self.state
-        self._write_evaluation(evaluation)
+        self.reporter.evaluation(state, evaluation, self.clock)
         self.progress.log(
             f"step {state.step:,}: validation {evaluation.loss:.4f} nats per token, "
             f"{evaluation.bits_per_byte:.4f} bits per byte"
@@ -230,32 +247,21 @@ class Trainer:
         if state.step and (state.best_loss is None or evaluation.loss < state.best_loss):
             state.best_loss, state.best_step = evaluation.loss, state.step
             if self._save():
-                checkpoint.point(self.path, "best", state.step)
-
-    def _write_evaluation(self, evaluation: Evaluation, **more: bool) -> None:
-        self.metrics.write(
-            {
-                "step": self.state.step,
-                "tokens": self.state.tokens,
-                "val_loss": evaluation.loss,
-                "val_bits_per_byte": evaluation.bits_per_byte,
-                "elapsed_s": round(self.clock.elapsed_s(), 3),
-                **more,
-            }
-        )
+                checkpoint.point(self.path, "best", state.step, self.config.train.keep)
 
     def _sample(self) -> None:
         """Print and keep a sample; it neither reads nor moves the training's random state."""
         n_tokens = self.config.train.sample_tokens
-        if not self.config.train.sample_every or not n_tokens:
+        if not self.config.train.sample_every or not n_tokens or self._checked().in_a_row:
             return
         prompt = (
             ""
-            if self.dataset.end_of_text_id is not None
-            else self.tokenizer.decode(self.dataset.train.tokens[:1])
+            if self.data.end_of_text_id is not None
+            else self.tokenizer.decode(self.data.first.train.tokens[:1])
         )
-        text = sample_text(self.model, self.tokenizer, prompt, n_tokens, SamplingSettings())
-        self.samples.write({"step": self.state.step, "prompt": prompt, "text": text})
+        with self._pause(), eagerly():
+            text = sample_text(self.model, self.tokenizer, prompt, n_tokens, SamplingSettings())
+        self.texts.write({"step": self.state.step, "prompt": prompt, "text": text})
         self.progress.log(f"step {self.state.step:,}: sample:\n{text}\n")
 
     def _save(self, bear: int = 0) -> bool:
@@ -264,7 +270,9 @@ class Trainer:
         if self._checked().in_a_row > bear:
             return False
         self.state.elapsed_s = self.clock.elapsed_s()
-        checkpoint.save(self.path, self.state, self.model, self.optimizers)
+        self.state.scale, self.state.finite_steps = self.precision.read()
+        with self._pause():
+            checkpoint.save(self.path, self.state, self.model, self.optimizers, self.config.train.keep)
         self._save_s = time.monotonic() - began
         return True
 
@@ -281,22 +289,7 @@ class Trainer:
         self._evaluate_and_log()
         evaluation = self._evaluate(self._final_tokens)
         if evaluation is not None:
-            self._write_evaluation(evaluation, final=True)
+            self.reporter.evaluation(self.state, evaluation, self.clock, final=True)
         self._sample()
         self._save(bear=2)
         return Outcome(self.state, evaluation)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let the first SIGINT or SIGTERM end the current step and save; a second SIGINT interrupts at once."""
-
-        def remember(number: int, _frame: FrameType | None) -> None:
-            self._stop_signal = number
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -15,9 +16,25 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
+from pylm import precision
+from pylm.accounting.run import what_fits
 from pylm.cli.main import main
+from pylm.clock import Clock
+from pylm.config import (
+    MAY_CHANGE,
+    Config,
+    ScheduleConfig,
+    TrainConfig,
+    differences,
+    parse_save_every,
+    setting_types,
+)
+from pylm.errors import ConfigError
+from pylm.models.config import ModelConfig
+from pylm.step import Stepper
 
 TINY = (
     "--batch-size 8 --context 32 --set model.n_layers=2 --set model.width=32 --set model.n_heads=2 "
@@ -362,3 +379,234 @@ def test_a_run_of_steps_without_finite_gradients_stops_at_the_last_good_checkpoi
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert max(line.get("skipped", 0) for line in lines) >= 9
     assert not any(isinstance(value, float) and value != value for line in lines for value in line.values())
+
+
+def _checkpoints(home: Path, run: str) -> set[int]:
+    return {int(path.name[5:]) for path in (home / "runs" / run / "checkpoints").glob("step-*")}
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(home: Path) -> None:
+    arguments = [*TINY, "--save-every", "3", "--keep", "3"]
+    pylm(home, "train", "--run", "kept", "--steps", "20", *arguments, "--set", "train.eval_every=10")
+    best = json.loads((home / "runs" / "kept" / "checkpoints" / "best.json").read_text())["step"]
+    assert _checkpoints(home, "kept") == {15, 18, 20, best}
+    pylm(home, "train", "--run", "kept", "--steps", "22", "--keep", "1")
+    assert len(_checkpoints(home, "kept")) <= 2
+
+
+def test_a_checkpoint_that_nothing_points_to_is_not_gone_on_with(home: Path) -> None:
+    pylm(home, "train", "--run", "unpointed", "--steps", "4", *TINY)
+    folder = home / "runs" / "unpointed" / "checkpoints"
+    (folder / "step-4").rename(
+        folder / "step-9"
+    )  # as if killed between the folder's renaming and the pointer's
+    (folder / "step-9").joinpath("more").touch()
+    pointer = json.loads((folder / "last.json").read_text())
+    shutil.copytree(folder / "step-9", folder / "step-4")
+    (folder / "last.json").write_text(json.dumps(pointer))
+    assert "resumed at step 4" in pylm(home, "train", "--run", "unpointed", "--steps", "6", *TINY).stderr
+    assert 9 not in _checkpoints(home, "unpointed")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500", {"train.save_every": 500}),
+        ("10m", {"train.save_every": 0, "train.save_minutes": 10.0}),
+        ("0.5ep", {"train.save_every": 0, "train.save_epochs": 0.5}),
+    ],
+)
+def test_saves_go_by_steps_minutes_or_epochs(text: str, expected: dict[str, float]) -> None:
+    assert parse_save_every(text) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "10s", "soon", "0m"])
+def test_other_intervals_of_saves_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--save-every expects steps"):
+        parse_save_every(text)
+
+
+def test_a_save_is_due_when_a_minute_or_an_epoch_has_passed() -> None:
+    settings = TrainConfig(steps=100, save_every=0, save_minutes=2.0, save_epochs=0.5)
+    clock = Clock(settings, ScheduleConfig(), 0.0, time.monotonic())
+    assert not clock.save_due(7, 0.0, (100.0, 0.1), (119.0, 0.4))
+    assert clock.save_due(7, 0.0, (100.0, 0.1), (120.0, 0.1))
+    assert clock.save_due(7, 0.0, (100.0, 0.4), (101.0, 0.6))
+
+
+def test_two_datasets_are_mixed_and_resumed(home: Path) -> None:
+    (home / "more.txt").write_text("a bird sings\n" * 400)
+    pylm(home, "tokenize", "more.txt", "--format", "lines", "--tokenizer", "byte")
+    both = ["--data", "words=3", "--data", "more=1"]
+    result = pylm(home, "train", *both, "--run", "mixed", "--steps", "12", *TINY)
+    assert "data: data/words, data/more" in result.stderr
+    pylm(home, "train", *both, "--run", "mixed-stopped", "--steps", "6", *TINY)
+    pylm(home, "train", *both, "--run", "mixed-stopped", "--steps", "12", *TINY)
+    first, second = (
+        json.loads((home / "runs" / name / "run.json").read_text()) for name in ("mixed", "mixed-stopped")
+    )
+    assert first["dataset_sha256"] == second["dataset_sha256"]
+    assert weights(home, "mixed") != weights(home, "undisturbed")
+    line = error_line(
+        pylm(
+            home, "train", "--data", "words=2", "--data", "more=1", "--run", "mixed", "--steps", "14", check=1
+        )
+    )
+    assert "data.weights: the run has '3,1', this command says '2,1'" in line
+    line = error_line(pylm(home, "train", "--data", "words=2", "--data", "more", "--steps", "1", check=1))
+    assert "give every dataset a weight, or none" in line
+
+
+def test_documents_and_noise_train_and_resume(home: Path) -> None:
+    for name, options in (
+        ("documents", ["train.document_masking=true"]),
+        ("noise", ["train.shuffle_tokens=true", "train.mask_random=0.2"]),
+    ):
+        settings = [item for option in options for item in ("--set", option)]
+        pylm(home, "train", "--run", name, "--steps", "10", *TINY, *settings)
+        pylm(
+            home,
+            "train",
+            "--run",
+            f"{name}-2",
+            "--steps",
+            "10",
+            *TINY,
+            *settings,
+            "--micro-batch",
+            "2",
+            "--dropout",
+            "0",
+        )
+        line = json.loads((home / "runs" / name / "metrics.jsonl").read_text().splitlines()[-1])
+        assert line["val_loss"] < 5.5
+    refused = pylm(
+        home, "train", "--run", "documents", "--steps", "20", "--set", "train.document_masking=false", check=1
+    )
+    assert "train.document_masking: the run has True, this command says False" in error_line(refused)
+
+
+def test_metrics_have_speed_memory_and_norm(home: Path) -> None:
+    lines = [
+        json.loads(line)
+        for line in (home / "runs" / "undisturbed" / "metrics.jsonl").read_text().splitlines()
+    ]
+    for line in lines:
+        if "loss" in line:
+            assert 0 < line["mfu"] < 1
+            assert line["tokens_per_s"] > 0
+            assert line["memory_bytes"] > 10**7
+            assert line["grad_norm"] > 0
+
+
+def test_tensorboard_gets_the_same_numbers(home: Path) -> None:
+    pytest.importorskip("tensorboard")
+    pylm(home, "train", "--run", "board", "--steps", "2", *TINY, "--set", "train.tensorboard=true")
+    assert list((home / "runs" / "board" / "tensorboard").glob("events*"))
+
+
+def test_tensorboard_that_is_not_there_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    arguments = ["--run", "no-board", "--steps", "2", *TINY, "--set", "train.tensorboard=true"]
+    assert "TensorBoard is not installed" in error_line(pylm(home, "train", *arguments, check=1))
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: False)
+    command = ["train", "--run", "low", "--steps", "2", *TINY, "--dtype"]
+    assert "has no instructions for it" in error_line(pylm(home, *command, "bfloat16", check=1))
+    assert "train.dtype float16 needs a GPU" in error_line(pylm(home, *command, "float16", check=1))
+    monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: True)
+    seconds = {torch.float32: 1.0, torch.bfloat16: 3.0}
+    monkeypatch.setattr(precision, "_matmul_s", seconds.__getitem__)
+    assert "is 3.0 times slower than in float32" in error_line(pylm(home, *command, "bfloat16", check=1))
+    seconds[torch.bfloat16] = 0.5
+    result = pylm(home, *command, "bfloat16")
+    assert "bfloat16: a matrix product on this processor is 2.0 times as fast" in result.stderr
+    assert "nothing to do" in pylm(home, "train", "--run", "low", "--steps", "2").stderr
+    seconds[torch.bfloat16] = 3.0  # as if on another machine
+    assert "--dtype out" in error_line(pylm(home, "train", "--run", "low", "--steps", "4", check=1))
+    pylm(home, "train", "--run", "low", "--steps", "4", "--dtype", "float32")
+
+
+def test_out_of_memory_says_what_would_fit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"
+        )
+
+    monkeypatch.setattr(Stepper, "step", refuse)
+    line = error_line(pylm(home, "train", "--run", "memory", "--steps", "2", *TINY, check=1))
+    assert "out of memory on cpu, which has" in line
+    assert "choose a smaller model" in line, "of this one, the process itself is the most"
+    large = Config(
+        "auto", ModelConfig(), train=TrainConfig(steps=1, batch_size=64, micro_batch=64, context=1024)
+    )
+    assert what_fits(large, 16 << 30).startswith("--micro-batch 8 needs 10.")
+    assert "--micro-batch 32" in what_fits(large, 1 << 40), "the estimate was too low: less than it"
+    monkeypatch.setattr(Stepper, "step", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
+    with pytest.raises(RuntimeError, match="another"), contextlib.chdir(home):
+        main(["train", "--run", "memory-2", "--steps", "2", *TINY])
+
+
+def test_an_early_update_names_what_it_needs(home: Path) -> None:
+    command = ["train", "--run", "early", "--steps", "2", *TINY, "--set", "train.early_update=true"]
+    refused = ["--optimizer", "muon", "--micro-batch", "4", "--set", "optimizer.clip=1"]
+    line = error_line(pylm(home, *command, *refused, check=1))
+    for part in ("no accumulation", "optimizer.clip=0", "--optimizer adamw"):
+        assert part in line
+    pylm(home, *command, "--optimizer", "adamw", "--set", "optimizer.clip=0")
+
+
+# On resume these may change (the surface's page); of each other setting, another value.
+MAY_NOT_CHANGE = {
+    "preset": "gpt2-124m",
+    "train.batch_size": 16,
+    "train.context": 16,
+    "train.seed": 1,
+    "train.document_masking": True,
+    "train.shuffle_tokens": True,
+    "train.mask_random": 0.5,
+    "data.weights": "1,2",
+    "optimizer.name": "adamw",
+    "schedule.kind": "cosine",
+    "model.family": "tiny",
+    "model.embedding_norm": False,
+}
+
+
+def test_what_a_resumed_run_may_not_change_is_refused_with_both_values() -> None:
+    stored = Config("auto", ModelConfig(), train=TrainConfig(steps=1)).flat()
+    fixed = {name for name in setting_types() if name not in MAY_CHANGE}
+    assert fixed >= MAY_NOT_CHANGE.keys()
+    assert {name.partition(".")[0] for name in MAY_CHANGE} == {"train", "model", "data"}
+    assert {name for name in MAY_CHANGE if name.startswith("model.")} == {"model.dropout"}
+    for name in fixed:
+        old = stored.get(name)
+        new = MAY_NOT_CHANGE.get(name, (old + 1) if isinstance(old, (int, float)) else f"not {old}")
+        new = (not old) if isinstance(old, bool) else new
+        new = "other" if new == old else new
+        (line,) = differences({name: new}, stored)
+        assert line == f"{name}: the run has {old!r}, this command says {new!r}"
+    for name in MAY_CHANGE:
+        assert not differences({name: "anything"}, stored)
+
+
+def test_what_may_change_on_resume_does(home: Path) -> None:
+    pylm(home, "train", "--run", "changed", "--steps", "4", *TINY)
+    changes = (
+        "--steps 6 --micro-batch 2 --dropout 0 --device cpu --dtype float32 --compile off --save-every 2 --keep 2 "
+        "--set train.eval_every=2 --set train.log_every=1 --set train.activation_checkpointing=true"
+    ).split()
+    assert "resumed at step 4" in pylm(home, "train", "--run", "changed", *changes).stderr
+    config = (home / "runs" / "changed" / "config.toml").read_text()
+    for line in (
+        "micro_batch = 2",
+        "dropout = 0.0",
+        'compile = "off"',
+        "keep = 2",
+        "activation_checkpointing = true",
+    ):
+        assert line in config

@@ -40,6 +40,13 @@ GPUS = {
 }
 
 
+def gpu_called(name: str) -> Gpu | None:
+    """Return the GPU that a driver calls so, such as "NVIDIA A100-SXM4-80GB"; None for an unknown one."""
+    words = set(name.lower().replace(" ", "-").split("-"))
+    known = [gpu for gpu in GPUS if words.issuperset(gpu.split("-"))]
+    return GPUS[max(known, key=len)] if known else None
+
+
 def find_gpu(name: str) -> Gpu:
     """Return the GPU of that name; raises ConfigError naming all of them."""
     if name not in GPUS:

@@ -127,12 +127,12 @@ def check_fits(config: ModelConfig, load: Load, batch_size: int, available_bytes
     numbers = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
     raise ConfigError(
         f"training needs {memory.total / GIB:.2f} GiB, {available_bytes / GIB:.2f} GiB are there "
-        f"(GiB: {numbers}): {_advice(config, load, batch_size, available_bytes)}"
+        f"(GiB: {numbers}): {advice(config, load, batch_size, available_bytes)}"
     )
 
 
-def _advice(config: ModelConfig, load: Load, batch_size: int, available_bytes: int) -> str:
-    """The smallest change that fits: a smaller micro-batch, recomputed activations, a shorter context."""
+def advice(config: ModelConfig, load: Load, batch_size: int, available_bytes: int) -> str:
+    """Return the smallest change that fits: a smaller micro-batch, recomputed activations, a shorter context."""
     for checkpointing in (load.activation_checkpointing, True):
         switch = (
             ""

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from pylm.accounting.estimate import GIB, Estimate, check_fits, estimate, fitting_micro_batch
-from pylm.accounting.memory import Load
+from pylm.accounting.estimate import GIB, Estimate, advice, check_fits, estimate, fitting_micro_batch
+from pylm.accounting.memory import Load, training_memory
 from pylm.config import Config
 
 
@@ -49,6 +49,13 @@ def fitted(config: Config, available_bytes: int) -> Config:
     if most == 0 or most >= config.train.micro_batch:
         return config
     return replace(config, train=replace(config.train, micro_batch=most))
+
+
+def what_fits(config: Config, room_bytes: int) -> str:
+    """Return the settings that would fit after a step did not fit `room_bytes`, whatever its estimate said."""
+    load = load_of(config)
+    estimated = training_memory(config.model, load).total
+    return advice(config.model, load, config.train.batch_size, min(room_bytes, int(0.9 * estimated)))
 
 
 def check_run(config: Config, available_bytes: int) -> str:

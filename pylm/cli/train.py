@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pylm.config import Given, check_given, parse_set, read_toml
+from pylm.config import Given, check_given, parse_save_every, parse_set, read_toml
 
 # Options that are one setting each, by the setting's dotted name.
 SETTINGS = {
@@ -23,11 +23,20 @@ SETTINGS = {
     "dropout": "model.dropout",
     "device": "train.device",
     "seed": "train.seed",
+    "optimizer": "optimizer.name",
+    "dtype": "train.dtype",
+    "compile": "train.compile",
+    "keep": "train.keep",
 }
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--data", help="A dataset's folder or its name under data/.  [default: the newest in data/]")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="NAME[=WEIGHT]",
+    help="A dataset's folder or its name under data/; several are mixed.  [default: the newest in data/]",
+)
 @click.option("--run", help="A folder, or a name under runs/.  [default: DATA-PRESET-HASH8 of these options]")
 @click.option(
     "--preset", help="A model with its source's recipe; auto goes by data and device.  [default: auto]"
@@ -59,15 +68,37 @@ SETTINGS = {
 @click.option("--warmup", type=click.IntRange(min=0), help="Steps of linear warm-up.  [default: by preset]")
 @click.option("--weight-decay", type=float, help="On matrices only.  [default: by preset]")
 @click.option("--dropout", type=float, help="[default: by preset]")
+@click.option(
+    "--optimizer", type=click.Choice(["adamw", "muon"]), help="[default: by preset; muon where that is auto]"
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the arithmetic.  [default: bfloat16 on a GPU, float32 elsewhere]",
+)
+@click.option(
+    "--compile",
+    type=click.Choice(["auto", "on", "off"]),
+    help="torch.compile; auto is on for a GPU.  [default: auto]",
+)
+@click.option(
+    "--save-every",
+    metavar="N|10m|1ep",
+    help="Save every N steps, minutes or epochs.  [default: 20 times a run]",
+)
+@click.option(
+    "--keep", type=click.IntRange(min=1), help="Last checkpoints kept, besides the best.  [default: 1]"
+)
 @click.option("--device", help="cpu, cuda, mps.  [default: the best there is]")
 @click.option("--seed", type=click.IntRange(min=0), help="[default: 0]")
 @click.option("--force", is_flag=True, help="Delete the run if it exists, and start anew.")
 def command(
-    data: str | None,
+    data: tuple[str, ...],
     run: str | None,
     config_path: Path | None,
     set_items: tuple[str, ...],
     budget: str | None,
+    save_every: str | None,
     force: bool,
     **options: str | int | float | None,
 ) -> None:
@@ -85,4 +116,6 @@ def command(
 
     if budget is not None:
         given["train.budget_s"] = parse_budget(budget)
+    if save_every is not None:
+        given |= parse_save_every(save_every)
     launch(Request(given, data, run, force, command_line(sys.argv[1:]), started_s), ProgressLine())

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pylm.models.cache import FullCache, causal_mask
 from pylm.models.config import ModelConfig
+from pylm.models.documents import Documents
 from pylm.models.layers import Linear, make_norm
 from pylm.models.rotary import Rotary
 
@@ -31,10 +32,13 @@ class SelfAttention(nn.Module):
             (make_norm(config, self.head_size) if config.qk_norm else nn.Identity()) for _ in range(2)
         )
 
-    def mix(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
+    def mix(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
         """(B, T, D) to (B, H, T, d); with a cache, x holds the positions after those the cache has seen."""
         qk_BTHd, v_BTKd = self.project(x_BTD)
-        qk_BTHd = self.rotate(qk_BTHd, start=0 if cache is None else cache.length)
+        if isinstance(cache, Documents):
+            qk_BTHd = self.rotate(qk_BTHd, cache.positions_BT)
+        else:
+            qk_BTHd = self.rotate(qk_BTHd, 0 if cache is None else cache.length)
         q_BTHd, k_BTKd = torch.split(qk_BTHd, [self.n_heads, self.kv_heads], dim=2)
         return self.attend(q_BTHd.transpose(1, 2), k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2), cache)
 
@@ -47,27 +51,31 @@ class SelfAttention(nn.Module):
             qk_BTHd = torch.cat((self.q_norm(q_BTHd), self.k_norm(k_BTKd)), dim=2)
         return qk_BTHd, v_BTKd
 
-    def rotate(self, qk_BTHd: Tensor, start: int) -> Tensor:
-        """Turn heads whose first position is `start`, where positions are rotary."""
+    def rotate(self, qk_BTHd: Tensor, start: int | Tensor) -> Tensor:
+        """Turn heads whose first position is `start` (or all of them are, (B, T)), where positions are rotary."""
         if self.rotary is None:
             return qk_BTHd
         turned_BTHd: Tensor = self.rotary(qk_BTHd, start)
         return turned_BTHd
 
-    def attend(self, q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, cache: FullCache | None) -> Tensor:
+    def attend(
+        self, q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, cache: FullCache | Documents | None
+    ) -> Tensor:
         """Softmax(q k / sqrt(d)) v over each query's own and earlier positions."""
         n_queries = q_BHTd.shape[2]
-        if cache is not None:
+        if isinstance(cache, FullCache):
             k_BKTd, v_BKTd = cache.append(k_BKTd, v_BKTd)
         n_keys = k_BKTd.shape[2]
         mask = None if n_queries in (1, n_keys) else causal_mask(n_queries, n_keys, q_BHTd.device)
+        if isinstance(cache, Documents):
+            mask = cache.mask_B1TT
         return F.scaled_dot_product_attention(
             q_BHTd,
             k_BKTd,
             v_BKTd,
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=n_queries == n_keys,
+            is_causal=n_queries == n_keys and mask is None,
             enable_gqa=self.kv_heads != self.n_heads,
         )
 
@@ -83,7 +91,7 @@ class Attention(SelfAttention):
         super().__init__(config, rotary)
         self.out = Linear(config.width, config.width, config.bias, "attention_out")
 
-    def forward(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
         """(B, T, D) to (B, T, D)."""
         y_BTD: Tensor = self.out(self.mix(x_BTD, cache).transpose(1, 2).flatten(2))
         return y_BTD

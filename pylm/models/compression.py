@@ -17,7 +17,7 @@ from pylm.models.rotary import Rotary
 class Compression(nn.Module):
     """Layout, fixed matrix and rotation of the slots. Nothing here is trained."""
 
-    matrix_Sc: Tensor  # noqa: N815
+    matrix_Sc: Tensor
 
     def __init__(self, config: ModelConfig, rotary: Rotary | None) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from pylm.models.cache import Cache, LayerCache
 from pylm.models.compressed import CompressedAttention
 from pylm.models.compression import Compression
 from pylm.models.config import ModelConfig
+from pylm.models.documents import Documents
 from pylm.models.layers import Embedding, EmbeddingConvolution, Linear, make_norm
 from pylm.models.rotary import Rotary
 
@@ -28,7 +29,7 @@ class Block(nn.Module):
     """One layer of a decoder: features to features, with a cache of its own."""
 
     def forward(self, x_BTD: Tensor, cache: Any = None) -> Tensor:
-        """(B, T, D) to (B, T, D); the cache is one of `new_cache`'s."""
+        """(B, T, D) to (B, T, D); the cache is one of `new_cache`'s, or Documents in its place."""
         raise NotImplementedError
 
     def new_cache(self, max_tokens: int) -> LayerCache:
@@ -66,27 +67,33 @@ class Decoder(nn.Module):
         """
         return F.linear(self.features(tokens_BT, cache), self.head_weight, self.head_bias)
 
-    def features(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
-        """The same up to the head: (B, T, D), after the final norm."""
+    def features(
+        self, tokens_BT: Tensor, cache: Cache | None = None, documents: Documents | None = None
+    ) -> Tensor:
+        """The same up to the head: (B, T, D), after the final norm. `documents` are those of a training window."""
         start = 0 if cache is None else cache.length
         self._check_length(start + tokens_BT.shape[1], cache)
-        x_BTD = self._embed_after(cache, tokens_BT) if cache is not None else self.embed(tokens_BT, 0)
+        if cache is not None:
+            x_BTD = self._embed_after(cache, tokens_BT)
+        else:
+            x_BTD = self.embed(tokens_BT, 0 if documents is None else documents.positions_BT)
         recompute = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
             if recompute:
-                x_BTD = checkpoint(block, x_BTD, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, documents, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, None if cache is None else cache.layers[index])
+                x_BTD = block(x_BTD, documents if cache is None else cache.layers[index])
         normed_BTD: Tensor = self.final_norm(x_BTD)
         return normed_BTD
 
-    def embed(self, tokens_BT: Tensor, start: int) -> Tensor:
-        """Token vectors plus those of the positions from `start` on, where the model has such."""
+    def embed(self, tokens_BT: Tensor, start: int | Tensor) -> Tensor:
+        """Token vectors plus those of the positions from `start` on (or all given, (B, T)), where there are such."""
         x_BTD = self.embedding(tokens_BT)
         if self.positions is not None:
-            x_BTD = x_BTD + self.positions.weight[start : start + tokens_BT.shape[1]]
+            rows = start if isinstance(start, Tensor) else slice(start, start + tokens_BT.shape[1])
+            x_BTD = x_BTD + self.positions.weight[rows]
         if self.embedding_convolution is not None:
-            x_BTD = self.embedding_convolution(x_BTD)
+            x_BTD = self.embedding_convolution(x_BTD, start if isinstance(start, Tensor) else None)
         x_BTD = self.input_norm(x_BTD)
         dropped_BTD: Tensor = self.embedding_dropout(x_BTD)
         return dropped_BTD

@@ -92,12 +92,14 @@ class EmbeddingConvolution(nn.Module):
         # One axis, as gains have: no weight decay. The first `width` numbers are for the position itself.
         self.weight = nn.Parameter(torch.empty(n_positions * width))
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D); before the first position there is nothing."""
+    def forward(self, x_BTD: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+        """(B, T, D) to (B, T, D); before the first position there is nothing, nor before position 0 of a document."""
         weight_ND = self.weight.view(self.n_positions, -1)
         mixed_BTD = x_BTD * weight_ND[0]
         for distance in range(1, min(self.n_positions, x_BTD.shape[1])):
             earlier_BTD = F.pad(x_BTD[:, :-distance], (0, 0, distance, 0))
+            if positions_BT is not None:
+                earlier_BTD = earlier_BTD.masked_fill((positions_BT < distance)[:, :, None], 0.0)
             mixed_BTD = torch.addcmul(mixed_BTD, earlier_BTD, weight_ND[distance])
         return mixed_BTD
 

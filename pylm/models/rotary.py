@@ -15,7 +15,7 @@ from torch import Tensor, nn
 class Rotary(nn.Module):
     """Turns heads at the given positions; the angles of position p are p * base^(-2i / d)."""
 
-    table_Td2: Tensor  # noqa: N815
+    table_Td2: Tensor
 
     def __init__(self, positions_T: NDArray[np.float64], head_size: int, base: float) -> None:
         """The positions may lie between tokens (the mean position of a compressed slot)."""
@@ -25,9 +25,12 @@ class Rotary(nn.Module):
         # By numpy, not torch: arithmetic on the meta device imports sympy first, 5 seconds.
         self.register_buffer("table_Td2", torch.as_tensor(table_Td2), persistent=False)
 
-    def forward(self, x_BTHd: Tensor, start: int = 0, step: int = 1) -> Tensor:
-        """Rotate (B, T, H, d), by the table's rows start, start + step, ..; computed in float32."""
-        table_T1d2 = self.table_Td2[start : start + step * x_BTHd.shape[1] : step, None]
+    def forward(self, x_BTHd: Tensor, start: int | Tensor = 0, step: int = 1) -> Tensor:
+        """Rotate (B, T, H, d), by the table's rows start, start + step, .. or by those named (B, T); in float32."""
+        if isinstance(start, Tensor):
+            table_T1d2 = self.table_Td2[start][:, :, None]
+        else:
+            table_T1d2 = self.table_Td2[start : start + step * x_BTHd.shape[1] : step, None]
         pairs_BTHd2 = x_BTHd.float().view(*x_BTHd.shape[:-1], x_BTHd.shape[-1] // 2, 2)
         if x_BTHd.device.type == "cpu" and not torch.compiler.is_compiling():
             # 2 x 1,024 positions, 24 heads of 64, both passes, 2 cores: 3.4 ms; by halves and cat 10.5.

@@ -12,6 +12,7 @@ from pylm.models.attention import SelfAttention
 from pylm.models.cache import FullCache
 from pylm.models.config import ModelConfig
 from pylm.models.decoder import Block, Decoder, make_rotary
+from pylm.models.documents import Documents
 from pylm.models.layers import ACTIVATIONS, BatchedLayerNorm, BatchedLinear, Linear, make_norm
 from pylm.models.rotary import Rotary
 
@@ -28,7 +29,7 @@ class Stacks(Decoder):
         super().__init__(config, blocks, make_norm(config, final_width), final_width)
         self.embedding_norm = make_norm(config, config.width)
 
-    def embed(self, tokens_BT: Tensor, start: int) -> Tensor:
+    def embed(self, tokens_BT: Tensor, start: int | Tensor) -> Tensor:
         """The normalised sum of token and position vectors."""
         x_BTD: Tensor = self.embedding_norm(super().embed(tokens_BT, start))
         return x_BTD
@@ -54,7 +55,7 @@ class Stack(Block):
         self.activation = ACTIVATIONS[config.mlp]
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor, cache: FullCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
         """(B, T, D) to (B, T, D), `expansion` times as wide from the last stack."""
         batch, length, _ = x_BTD.shape
         mixed_BHTd = self.attention.mix(x_BTD, cache)

@@ -1,0 +1,38 @@
+"""torch.compile of a model's blocks, where it pays.
+
+Block by block: blocks of one shape are compiled once. Evaluations and samples, whose shapes change, stay eager.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+
+from pylm.errors import TrainingError
+from pylm.models.build import Decoder
+
+
+def compiles(setting: str, device: torch.device) -> bool:
+    """Whether `train.compile` ("on", "off", "auto") means yes: auto does on a GPU."""
+    # Two cores, 6 layers x 384, context 256: between 0.6 and 1.04 times the speed of eager.
+    return setting == "on" or (setting == "auto" and device.type == "cuda")
+
+
+@contextmanager
+def compiling(model: Decoder) -> Iterator[None]:
+    """Make the blocks compile at their first call, inside. Raises TrainingError where that fails."""
+    for block in model.blocks:
+        block.compile(dynamic=False)  # in place: names of weights stay as they are
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainingError(f"torch.compile failed: {reason.strip()}; go on with --compile off") from error
+
+
+def eagerly() -> AbstractContextManager[object]:
+    """Inside, compiled blocks run as they were written."""
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance

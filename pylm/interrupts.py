@@ -1,0 +1,24 @@
+"""SIGINT and SIGTERM as a wish to stop, heard at the end of a step."""
+
+import signal
+from types import FrameType, TracebackType
+
+
+class Interrupts:
+    """Inside `with`, the first signal is remembered in `number`; a second SIGINT interrupts at once."""
+
+    number: int | None = None
+
+    def __enter__(self) -> "Interrupts":
+        self._before = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
