@@ -4,7 +4,8 @@
 
 use std::arch::x86_64::*;
 
-use super::blocks::{Ascii, Classify, Scanner, WINDOW, fill};
+use super::blocks::{Scanner, fill};
+use super::masks::{Ascii, Classify, WINDOW};
 use crate::error::Result;
 
 /// A processor that was found to have what [`enter`] is compiled for.
@@ -62,12 +63,15 @@ fn ascii(block: &[u8; WINDOW]) -> Ascii {
         })
     };
     let letter = within(0x20, b'a', 26);
-    let small = mask(&|half| _mm256_slli_epi16::<2>(half));
+    // A shift of words lifts a lower bit of every byte to where the mask is taken from.
     let high = mask(&|half| half);
+    let bit6 = mask(&|half| _mm256_slli_epi16::<1>(half));
+    let bit5 = mask(&|half| _mm256_slli_epi16::<2>(half));
+    let bit4 = mask(&|half| _mm256_slli_epi16::<3>(half));
     let blank = equal(b' ');
     Ascii {
-        upper: letter & !small,
-        lower: letter & small,
+        upper: letter & !bit5,
+        lower: letter & bit5,
         number: within(0, b'0', 10),
         space: blank | within(0, b'\t', 5),
         blank,
@@ -75,6 +79,8 @@ fn ascii(block: &[u8; WINDOW]) -> Ascii {
         apostrophe: equal(b'\''),
         slash: equal(b'/'),
         high,
-        lead: high & mask(&|half| _mm256_slli_epi16::<1>(half)),
+        lead: high & bit6,
+        lead3: high & bit6 & bit5,
+        lead4: high & bit6 & bit5 & bit4,
     }
 }

@@ -3,9 +3,10 @@
 //! `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+\z|\s*[\r\n]|\s+(?!\S)|\s`;
 //! Llama 3 has no `\s+\z`, so that line ends within that white space count.
 
-use super::blocks::{Masks, Scanner};
+use super::blocks::Scanner;
 use super::class::{LETTER, MARK, NUMBER, OTHER, SPACE, char_at, run_end};
 use super::lines::{Lines, cuts};
+use super::masks::Masks;
 use super::parts::{bytes_end, contraction, is_line_end, space_by_lines};
 
 pub struct Cl100k;
@@ -25,10 +26,10 @@ impl Scanner for Cl100k {
     }
 
     #[inline(always)]
-    fn starts(masks: &Masks, text: &[u8]) -> Option<u64> {
+    fn starts(masks: &Masks, within: u64, text: &[u8]) -> Option<u64> {
         let letter = masks.letter();
-        let starts = Lines::new(masks, letter, masks.other | masks.mark).starts(masks)?;
-        Some(split_contractions(starts, masks.apostrophe & (letter >> 1), text))
+        let starts = Lines::new(masks, letter, masks.other | masks.mark).starts(masks, within)?;
+        Some(split_contractions(starts, masks.apostrophe & letter >> 1 & within, text))
     }
 }
 
@@ -47,8 +48,8 @@ impl Scanner for Llama3 {
 
     /// No window holds the white space at the end of the text.
     #[inline(always)]
-    fn starts(masks: &Masks, text: &[u8]) -> Option<u64> {
-        Cl100k::starts(masks, text)
+    fn starts(masks: &Masks, within: u64, text: &[u8]) -> Option<u64> {
+        Cl100k::starts(masks, within, text)
     }
 }
 
@@ -60,7 +61,7 @@ fn split_contractions(mut starts: u64, apostrophes: u64, text: &[u8]) -> u64 {
         let place = left.trailing_zeros() as usize;
         left &= left - 1;
         if let Some(len) = contraction(&text[place..], true) {
-            starts |= 1u64.checked_shl((place + len) as u32).unwrap_or(0);
+            starts |= 1 << (place + len);
         }
     }
     starts

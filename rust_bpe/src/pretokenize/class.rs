@@ -84,54 +84,103 @@ fn is_continuation(byte: u8) -> bool {
 /// The character of two to four bytes at `at`, None when the bytes there are not valid UTF-8 (Unicode 16, table 3-7).
 #[inline(always)]
 fn wide_char_at(text: &[u8], at: usize) -> Option<Char> {
-    let lead = text[at] as usize;
+    let lead = text[at];
     let second = *text.get(at + 1)?;
-    let low = (second & 0x3F) as usize;
-    let allowed = match lead {
-        0xE0 => 0xA0..=0xBF,
-        0xED => 0x80..=0x9F,
-        0xF0 => 0x90..=0xBF,
-        0xF4 => 0x80..=0x8F,
-        _ => 0x80..=0xBF,
-    };
-    if !allowed.contains(&second) {
-        return None;
-    }
-    let next = |offset: usize| text.get(at + offset).filter(|&&b| is_continuation(b)).map(|b| (b & 0x3F) as usize);
-    match lead {
-        0xC2..=0xDF => Some(Char { class: class_in_block(lead & 0x1F, low), len: 2 }),
-        0xE0..=0xEF => Some(Char { class: class_in_block((lead & 0x0F) << 6 | low, next(2)?), len: 3 }),
+    let next = |offset: usize| text.get(at + offset).copied().filter(|&b| is_continuation(b));
+    let (number, len) = match lead {
+        0xC0..=0xDF if is_continuation(second) => (number_of_two(lead, second), 2),
+        0xE0..=0xEF if is_continuation(second) => (number_of_three(lead, second, next(2)?), 3),
         0xF0..=0xF4 => {
-            let page = PAGE_OF[((lead & 0x07) << 6 | low) - 16] as usize;
-            Some(Char { class: class_in_block(page << 6 | next(2)?, next(3)?), len: 4 })
+            let allowed = match lead {
+                0xF0 => 0x90..=0xBF,
+                0xF4 => 0x80..=0x8F,
+                _ => 0x80..=0xBF,
+            };
+            if !allowed.contains(&second) {
+                return None;
+            }
+            let page = PAGE_OF[(low(lead, 3) << 6 | low(second, 6)) - 16] as usize;
+            (number_in_block(BLOCK_OF[page << 6 | low(next(2)?, 6)], next(3)?), 4)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    (number != INVALID).then_some(Char { class: 1 << number, len })
+}
+
+/// The number of a class: n for the class `1 << n`, or [`INVALID`].
+pub type ClassNumber = u8;
+
+/// Bytes that have the form of a character and are none: longer than need be, or a surrogate.
+pub const INVALID: ClassNumber = 7;
+
+/// The class of a lead byte from 0xC0 to 0xDF and a byte from 0x80 to 0xBF.
+#[inline(always)]
+pub fn number_of_two(lead: u8, second: u8) -> ClassNumber {
+    number_in_block(BLOCK_OF_TWO[low(lead, 5)], second)
+}
+
+/// The class of a lead byte from 0xE0 to 0xEF and two bytes from 0x80 to 0xBF.
+#[inline(always)]
+pub fn number_of_three(lead: u8, second: u8, third: u8) -> ClassNumber {
+    number_in_block(BLOCK_OF_THREE[low(lead, 4) << 6 | low(second, 6)], third)
 }
 
 #[inline(always)]
-fn class_in_block(index: usize, place: usize) -> Class {
-    CLASSES[(BLOCK_OF[index] as usize) << 6 | place]
+fn number_in_block(block: u16, last: u8) -> ClassNumber {
+    NUMBERS[((block as usize) << 6 | low(last, 6)) % N_NUMBERS]
 }
 
-const N_CLASSES: usize = BLOCKS.len() * 16;
+#[inline(always)]
+fn low(byte: u8, n_bits: u32) -> usize {
+    (byte & ((1 << n_bits) - 1)) as usize
+}
 
-/// [`BLOCKS`] with a byte a code point, as one bit.
-static CLASSES: [Class; N_CLASSES] = {
-    let mut classes = [0; N_CLASSES];
+const N_BLOCKS: usize = BLOCKS.len() / 4;
+/// The block behind the last one holds [`INVALID`] alone.
+const INVALID_BLOCK: u16 = N_BLOCKS as u16;
+/// A power of two, so that an index needs no check.
+const N_NUMBERS: usize = (64 * (N_BLOCKS + 1)).next_power_of_two();
+
+/// [`BLOCKS`] with a byte a code point.
+static NUMBERS: [ClassNumber; N_NUMBERS] = {
+    let mut numbers = [INVALID; N_NUMBERS];
     let mut i = 0;
-    while i < N_CLASSES {
-        classes[i] = 1 << (BLOCKS[i / 16] >> (4 * (i % 16)) & 15);
+    while i < 64 * N_BLOCKS {
+        numbers[i] = (BLOCKS[i / 16] >> (4 * (i % 16)) & 15) as u8;
         i += 1;
     }
-    classes
+    numbers
+};
+
+/// [`BLOCK_OF`] by the last five bits of the lead byte: 0xC0 and 0xC1 would spell ASCII.
+static BLOCK_OF_TWO: [u16; 32] = {
+    let mut blocks = [INVALID_BLOCK; 32];
+    let mut i = 2;
+    while i < 32 {
+        blocks[i] = BLOCK_OF[i];
+        i += 1;
+    }
+    blocks
+};
+
+/// [`BLOCK_OF`] by the last bits of two bytes: below U+0800 two bytes would do, U+D800 to U+DFFF are surrogates.
+static BLOCK_OF_THREE: [u16; 1024] = {
+    let mut blocks = [INVALID_BLOCK; 1024];
+    let mut i = 0x800 >> 6;
+    while i < 1024 {
+        if i < 0xD800 >> 6 || i >= 0xE000 >> 6 {
+            blocks[i] = BLOCK_OF[i];
+        }
+        i += 1;
+    }
+    blocks
 };
 
 static ASCII: [Class; 128] = {
     let mut classes = [0; 128];
     let mut code = 0;
     while code < 128 {
-        classes[code] = CLASSES[(BLOCK_OF[code >> 6] as usize) << 6 | code & 63];
+        classes[code] = 1 << NUMBERS[(BLOCK_OF[code >> 6] as usize) << 6 | code & 63];
         code += 1;
     }
     classes

@@ -32,6 +32,7 @@ impl Engine {
 }
 
 fn walk<S: Scanner>(text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
+    ends.clear();
     let mut at = start;
     while at < text.len() && ends.len() < PRETOKEN_BATCH {
         let end = S::next(text, at);

@@ -1,7 +1,8 @@
 //! GPT-2's pattern: `'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
 
-use super::blocks::{Masks, Scanner, after, firsts};
+use super::blocks::Scanner;
 use super::class::{LETTER, MARK, NUMBER, OTHER, SPACE, char_at, run_end};
+use super::masks::{Masks, after, firsts};
 use super::parts::{contraction, space_before_word};
 
 pub struct Gpt2;
@@ -18,14 +19,14 @@ impl Scanner for Gpt2 {
     }
 
     #[inline(always)]
-    fn starts(masks: &Masks, text: &[u8]) -> Option<u64> {
-        if masks.wide_space != 0 {
+    fn starts(masks: &Masks, within: u64, text: &[u8]) -> Option<u64> {
+        if masks.wide_space & within != 0 {
             return None;
         }
         let solid = masks.solid();
         let last_of_space = masks.space & solid >> 1;
         let starts = changes(masks) & !(solid & after(masks.blank)) | last_of_space;
-        Some(split_contractions(starts, masks.apostrophe & masks.letter() >> 1, text))
+        Some(split_contractions(starts & within, masks.apostrophe & masks.letter() >> 1 & within, text))
     }
 }
 
@@ -38,7 +39,7 @@ fn split_contractions(mut starts: u64, apostrophes: u64, text: &[u8]) -> u64 {
         left &= left - 1;
         if let Some(len) = contraction(&text[place..], false) {
             starts &= !(2 << place);
-            starts |= 1u64.checked_shl((place + len) as u32).unwrap_or(0);
+            starts |= 1 << (place + len);
         }
     }
     starts

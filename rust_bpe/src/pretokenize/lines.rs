@@ -1,6 +1,6 @@
 //! What the masks of cl100k and o200k share: prefixes, line ends, groups of three numbers.
 
-use super::blocks::{Masks, after, firsts, runs_from};
+use super::masks::{Masks, after, firsts, runs_from};
 
 /// The parts of a window of `words` (letters, and marks where they are part of words) and `other`, each a set of places.
 pub struct Lines {
@@ -24,21 +24,22 @@ impl Lines {
 
     /// Where pre-tokens begin, contractions and changes inside words apart. None when the masks cannot tell.
     #[inline(always)]
-    pub fn starts(&self, masks: &Masks) -> Option<u64> {
-        let space = self.space_starts(masks)?;
-        Some(space | self.word_starts(masks) | firsts(self.other) & !after(masks.blank) | number_starts(masks.number))
+    pub fn starts(&self, masks: &Masks, within: u64) -> Option<u64> {
+        let space = self.space_starts(masks, within)?;
+        let other = firsts(self.other) & !after(masks.blank);
+        Some((space | self.word_starts(masks) | other | number_starts(masks.number)) & within)
     }
 
     /// `\s*[\r\n]+|\s+(?!\S)|\s+` without the line ends that are taken.
     #[inline(always)]
-    fn space_starts(&self, masks: &Masks) -> Option<u64> {
+    fn space_starts(&self, masks: &Masks, within: u64) -> Option<u64> {
         let space = masks.space & !self.taken;
         let line_end = masks.line_end & space;
         let within_line = space & !line_end;
         // White space between two line ends of one run: where the run's last line end is, is not known by shifts.
         let indent = firsts(within_line) & after(line_end);
         let behind_indent = within_line.wrapping_add(indent) & !within_line;
-        if (masks.wide_space | masks.wide_number | behind_indent & line_end) != 0 {
+        if (masks.wide_space | masks.wide_number | behind_indent & line_end) & within != 0 {
             return None;
         }
         let last_before_word = within_line & (self.words | self.other | masks.number) >> 1;

@@ -13,6 +13,7 @@ mod cut;
 mod engine;
 mod gpt2;
 mod lines;
+mod masks;
 mod o200k;
 mod parts;
 mod portable;
@@ -105,7 +106,6 @@ impl Pattern {
     /// The same by a certain engine: all give the same ends, batches apart.
     #[doc(hidden)]
     pub fn boundaries_by(&self, engine: Engine, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
-        ends.clear();
         match self {
             Pattern::Gpt2 => engine.fill::<gpt2::Gpt2>(text, start, ends),
             Pattern::Cl100k => engine.fill::<cl100k::Cl100k>(text, start, ends),
@@ -113,6 +113,7 @@ impl Pattern {
             Pattern::O200k => engine.fill::<o200k::O200k>(text, start, ends),
             Pattern::Whitespace => engine.fill::<whitespace::Whitespace>(text, start, ends),
             Pattern::None => {
+                ends.clear();
                 if start < text.len() {
                     check_length(start, text.len())?;
                     ends.push(text.len());

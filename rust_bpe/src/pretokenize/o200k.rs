@@ -4,10 +4,11 @@
 //! `[^\r\n\p{L}\p{N}]?U*L+C?|[^\r\n\p{L}\p{N}]?U+L*C?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
 //! Letters without case and marks are in both U and L, so the first alternative gives characters of `U*` back to `L+`.
 
-use super::blocks::{Masks, Scanner, after, firsts};
+use super::blocks::Scanner;
 use super::cl100k::number_end;
 use super::class::{LETTER, LOWER, MARK, NUMBER, OTHER, SPACE, UNCASED, UPPER, char_at, run_end};
 use super::lines::{Lines, cuts};
+use super::masks::{Masks, after, firsts};
 use super::parts::{bytes_end, contraction, is_line_end, space_by_lines};
 
 pub struct O200k;
@@ -25,17 +26,17 @@ impl Scanner for O200k {
     }
 
     #[inline(always)]
-    fn starts(masks: &Masks, text: &[u8]) -> Option<u64> {
+    fn starts(masks: &Masks, within: u64, text: &[u8]) -> Option<u64> {
         let words = masks.letter() | masks.mark;
         let lines = Lines::new(masks, words, masks.other);
         let mark_without_letter = firsts(masks.mark) & !after(words);
         let capital_after_both = masks.upper & after(masks.uncased | masks.mark);
         let slash_after_line_end = masks.slash & lines.after_taken();
-        if (mark_without_letter | capital_after_both | slash_after_line_end) != 0 {
+        if (mark_without_letter | capital_after_both | slash_after_line_end) & within != 0 {
             return None;
         }
-        let starts = lines.starts(masks)? | masks.upper & after(masks.lower);
-        Some(join_contractions(starts, masks.apostrophe & after(words) & words >> 1, text))
+        let starts = lines.starts(masks, within)? | masks.upper & after(masks.lower) & within;
+        Some(join_contractions(starts, masks.apostrophe & after(words) & words >> 1 & within, text))
     }
 }
 
@@ -54,7 +55,7 @@ fn join_contractions(mut starts: u64, apostrophes: u64, text: &[u8]) -> u64 {
             behind_last = place + len;
             let inside = (1 << len) - 1;
             starts &= !(inside << place);
-            starts |= 1u64.checked_shl(behind_last as u32).unwrap_or(0);
+            starts |= 1 << behind_last;
         }
     }
     starts

@@ -1,6 +1,6 @@
 //! The masks of 64 bytes in plain Rust: a class byte for each byte, then one bit of eight bytes gathered at a time.
 
-use super::blocks::{Ascii, Classify, WINDOW};
+use super::masks::{Ascii, Classify, WINDOW};
 
 #[derive(Clone, Copy)]
 pub struct Portable;
@@ -23,6 +23,8 @@ impl Classify for Portable {
             add(&mut ascii.slash, kinds >> 7);
             add(&mut ascii.high, bytes >> 7);
             add(&mut ascii.lead, bytes >> 7 & bytes >> 6);
+            add(&mut ascii.lead3, bytes >> 7 & bytes >> 6 & bytes >> 5);
+            add(&mut ascii.lead4, bytes >> 7 & bytes >> 6 & bytes >> 5 & bytes >> 4);
         }
         ascii
     }

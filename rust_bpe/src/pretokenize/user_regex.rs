@@ -57,6 +57,7 @@ impl UserRegex {
 
     /// See [`super::Pattern::boundaries`].
     pub fn boundaries(&self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
+        ends.clear();
         let mut last = start;
         let mut search_from = start;
         while last < text.len() && ends.len() < PRETOKEN_BATCH {

@@ -1,7 +1,8 @@
 //! The `whitespace` pattern: ` ?\S+|\s+(?!\S)|\s+`, GPT-2's treatment of white space and no other cut.
 
-use super::blocks::{Masks, Scanner, after, firsts};
+use super::blocks::Scanner;
 use super::class::{Class, SPACE, char_at, run_end};
+use super::masks::{Masks, after, firsts};
 use super::parts::space_before_word;
 
 const NOT_SPACE: Class = !SPACE;
@@ -20,10 +21,10 @@ impl Scanner for Whitespace {
     }
 
     #[inline(always)]
-    fn starts(masks: &Masks, _: &[u8]) -> Option<u64> {
+    fn starts(masks: &Masks, within: u64, _: &[u8]) -> Option<u64> {
         let (space, solid) = (masks.space, masks.solid());
         let starts = firsts(space) | space & solid >> 1 | firsts(solid) & !after(masks.blank);
-        (masks.wide_space == 0).then_some(starts)
+        (masks.wide_space & within == 0).then_some(starts & within)
     }
 }
 
