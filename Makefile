@@ -1,7 +1,7 @@
 # Every target is one script that runs without make too. VENV names the environment (default .venv); TORCH names another
 # torch requirement and TORCH_INDEX another index for it (scripts/environment.sh).
 
-.PHONY: demo test environment format bench-tokenizer clean
+.PHONY: demo test environment format bench-tokenizer bench-train clean
 
 demo:
 	sh scripts/demo.sh
@@ -16,6 +16,9 @@ format: environment
 	cargo fmt --all
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+bench-train:
+	.venv/bin/python benches/train.py
 
 clean:
 	rm -rf build target .venv dist

@@ -3,8 +3,10 @@
 Block by block: blocks of one shape are compiled once. Evaluations and samples, whose shapes change, stay eager.
 """
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 
@@ -19,17 +21,20 @@ def compiles(setting: str, device: torch.device) -> bool:
 
 
 @contextmanager
-def compiling(model: Decoder) -> Iterator[None]:
+def compiling(model: Decoder, backend: str | Callable[..., Any] = "inductor") -> Iterator[None]:
     """Make the blocks compile at their first call, inside. Raises TrainingError where that fails."""
     for block in model.blocks:
-        block.compile(dynamic=False)  # in place: names of weights stay as they are
+        block.compile(backend=backend, dynamic=False)  # in place: names of weights stay as they are
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of dynamo's own look at inputs that are no leaves; nothing a user could mend.
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor")
+            yield
     except Exception as error:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TrainingError(f"torch.compile failed: {reason.strip()}; go on with --compile off") from error
+        reason = " ".join(str(error).split())[:200]
+        raise TrainingError(f"torch.compile failed: {reason}; go on with --compile off") from error
 
 
 def eagerly() -> AbstractContextManager[object]:

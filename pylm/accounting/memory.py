@@ -42,6 +42,7 @@ class Load:
     context: int
     accumulates: bool = False  # several micro-batches a step: gradients stay while the next one runs
     activation_checkpointing: bool = False
+    early_update: bool = False  # inside the backward pass: a gradient is dropped before the next one is there
     optimizer: str = "adamw"
     device: str = "cpu"  # or "cuda"
     dtype: str = "float32"  # of the arithmetic; weights, gradients and moments are float32 always
@@ -50,7 +51,9 @@ class Load:
 def training_memory(config: ModelConfig, load: Load) -> Memory:
     """Return the memory of a training step after the first, when the optimizer's numbers are there."""
     n = n_parameters(config)
-    weights = gradients = FLOAT * n
+    weights = FLOAT * n
+    # An early update holds one gradient at a time; the last one counts below, the head's with the loss.
+    gradients = 0 if load.early_update else FLOAT * n
     optimizer = optimizer_bytes(config, load.optimizer)
     activations = activation_bytes(config, load)
     loss = loss_bytes(config, load)
@@ -204,6 +207,7 @@ _BLOCKS = {"transformer": _residual_blocks, "tiny": _residual_blocks, "stacks": 
 def _last_gradients(config: ModelConfig, load: Load) -> int:
     """Bytes beside the gradients when the last of them, the embedding's, is there.
 
-    A tied table has two, which are then added; one that is added to an older one is there beside it.
+    A tied table has two, which are then added; one that is added to an older one is there beside it. After early
+    updates it is the only one.
     """
-    return FLOAT * config.vocab_size * config.width * (config.tied + load.accumulates)
+    return FLOAT * config.vocab_size * config.width * (config.tied + load.accumulates + load.early_update)

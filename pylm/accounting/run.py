@@ -15,6 +15,7 @@ def load_of(config: Config, dtype: str = "float32") -> Load:
         context=train.context,
         accumulates=train.accumulation > 1,
         activation_checkpointing=train.activation_checkpointing,
+        early_update=train.early_update,
         optimizer=config.optimizer.name,
         device="cuda" if train.device.startswith("cuda") else "cpu",
         dtype=dtype,

@@ -1,0 +1,76 @@
+"""Compiled blocks train as the others do, keep their names, and stay out of what changes its shape."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pylm import checkpoint
+from pylm.checkpoint import State
+from pylm.compiling import compiles, compiling, eagerly
+from pylm.config import OptimizerConfig
+from pylm.errors import TrainingError
+from pylm.feed import StepBatch
+from pylm.models.build import build_model
+from pylm.models.config import ModelConfig
+from pylm.optim import build_optimizers
+from pylm.step import Stepper
+
+# What dynamo makes of a block, run by torch itself: generating code would take half a minute.
+SHAPE = ModelConfig(vocab_size=37, max_context=16, n_layers=3, width=16, n_heads=2, mlp_hidden=32)
+
+
+def _stepper() -> Stepper:
+    model = build_model(SHAPE, seed=1)
+    return Stepper(model, build_optimizers(model, OptimizerConfig(lr=1e-2)), clip=1.0)
+
+
+def _batch(number: int) -> StepBatch:
+    ids_BL = torch.randint(37, (4, 17), generator=torch.Generator().manual_seed(number))
+    documents_BT = (torch.arange(16) // 5).expand(4, 16)
+    return StepBatch((ids_BL[:, :-1], ids_BL[:, 1:], documents_BT), 2, 64)
+
+
+def test_compiled_blocks_take_the_same_steps_under_the_same_names(tmp_path: Path) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled, plain = _stepper(), _stepper()
+    with compiling(compiled.model, keep):
+        for number in range(3):
+            compiled.step(_batch(number))
+            plain.step(_batch(number))
+    assert len(graphs) == 1, "three blocks of one shape are one graph"
+    for a, b in zip(compiled.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    with eagerly(), torch.no_grad():
+        for length in range(1, 6):
+            compiled.model(torch.zeros(1, length, dtype=torch.int64))
+    assert len(graphs) == 1, "other shapes are not compiled"
+    checkpoint.save(tmp_path, State(step=3), compiled.model, compiled.optimizers)
+    fresh = build_model(SHAPE)
+    checkpoint.load_weights(tmp_path, 3, fresh)
+    assert list(fresh.state_dict()) == list(compiled.model.state_dict())
+    assert not any("_orig_mod" in name for name in compiled.model.state_dict())
+
+
+def test_a_failing_compiler_is_one_line() -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no compiler here")
+
+    stepper = _stepper()
+    message = r"torch.compile failed: .*no compiler here.*--compile off"
+    with pytest.raises(TrainingError, match=message), compiling(stepper.model, fail):
+        stepper.step(_batch(0))
+    with pytest.raises(ZeroDivisionError), compiling(_stepper().model):
+        raise ZeroDivisionError
+
+
+def test_auto_compiles_where_it_pays() -> None:
+    assert [compiles("auto", torch.device(kind)) for kind in ("cpu", "cuda", "mps")] == [False, True, False]
+    assert compiles("on", torch.device("cpu"))
+    assert not compiles("off", torch.device("cuda"))
