@@ -56,6 +56,9 @@ class Tokenizer:
     def char(characters: str, special_tokens: list[str], special_ids: str) -> Tokenizer:
         """Return the vocabulary of these characters, distinct, in this order."""
 
+    def with_empty_cache(self) -> Tokenizer:
+        """Return the same with nothing remembered of texts."""
+
     def to_json(self) -> bytes:
         """Return the bytes of tokenizer.json."""
 
@@ -171,6 +174,11 @@ class Learner:
 AUTO_VOCAB_SIZES: Final[list[tuple[int, int]]]
 """Bytes of text and the vocabulary size from there on, the largest first."""
 
+def read_documents(
+    inputs: list[tuple[PathLike[str], str, str, bool]], field: str, limit_bytes: int | None
+) -> list[bytes]:
+    """Return the documents that are not empty; inputs and limit as tokenize_corpus has them."""
+
 def tokenize_corpus(
     *,
     inputs: Sequence[tuple[PathLike[str], str, str, bool]],
@@ -194,6 +202,7 @@ def tokenize_corpus(
     limit_bytes: int | None,
     limit_tokens: int | None,
     shard_tokens: int | None,
+    vocabulary_only: bool,
     threads: int,
     progress: Callable[[str, int, int], object] | None,
 ) -> dict[str, Any]:
@@ -201,8 +210,9 @@ def tokenize_corpus(
 
     `inputs` are (path, format, packing, is_val): text, lines, jsonl or parquet; none, gz, zst or xz. `tokenizer` is
     bpe, byte, char, or a vocabulary to use as it is. `split` is none, auto, hash or tail; `end_of_text` None is the
-    vocabulary's own. Sizes are in bytes unpacked, of tokens where the name says so. `progress` is called about twenty
-    times a second with the stage (reading, counting, encoding in bytes on disk; merging in merges), done and total.
+    vocabulary's own. With `vocabulary_only` tokenizer.json alone is written. Sizes are in bytes unpacked, of tokens
+    where the name says so. `progress` is called about twenty times a second with the stage (reading, counting, encoding
+    in bytes on disk; merging in merges), done and total.
 
     Raises ConfigError for settings, DataError for inputs and the disk, KeyboardInterrupt or whatever `progress` or a
     signal handler raises; `out` then holds a part of the files.

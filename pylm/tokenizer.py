@@ -299,6 +299,10 @@ class Tokenizer:
         """Return the ids of the ordinary tokens that merging never makes from their own bytes."""
         return self._core.unreached()
 
+    def with_empty_cache(self) -> Self:
+        """Return the same vocabulary with nothing remembered of texts: for measuring."""
+        return type(self)(self._core.with_empty_cache())
+
     def __repr__(self) -> str:
         kind = f"{self.n_merges} merges over {self.alphabet}, pattern {self.pattern}"
         return f"<Tokenizer: {self.vocab_size} ids, {kind}>"

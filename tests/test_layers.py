@@ -16,7 +16,7 @@ PYTHON_LAYERS: list[list[str]] = [
     ["files", "progress", "published"],
     ["models.config", "corpus", "tokenizer", "dataset_info", "folders", "parquet"],
     ["models.presets", "made_up", "dataset"],
-    ["config", "tokenize"],
+    ["config", "tokenize", "tokenizer_stats", "vocabulary_facts"],
     ["models"],
     ["accounting"],
     ["auto", "batches", "clock", "compiling", "interrupts", "loss", "muon", "precision", "runs", "sampling"],

@@ -13,7 +13,7 @@ from pylm import __version__
 from pylm.errors import Interrupted, PylmError
 
 # Each is the module `pylm.cli.NAME`, whose click command is called `command`. In the order of the work.
-COMMANDS = ("tokenize", "train", "generate", "estimate", "data")
+COMMANDS = ("tokenize", "train", "generate", "estimate", "tokenizer", "data")
 
 
 class _LazyGroup(click.Group):

@@ -2,7 +2,8 @@
 
 import json
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _QUIET_S = 0.5  # a job that ends sooner shows no progress, and never imports what draws it
 
 
-class _Number(click.ParamType):  # type: ignore[type-arg] # generic since click 8.3
+class Number(click.ParamType):  # type: ignore[type-arg] # generic since click 8.3
     """A positive whole number, K, M, G or T standing for thousands and so on."""
 
     name = "number"
@@ -35,7 +36,7 @@ class _Number(click.ParamType):  # type: ignore[type-arg] # generic since click 
         return int(number)
 
 
-class _VocabSize(_Number):
+class _VocabSize(Number):
     """A number, or auto."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -43,19 +44,10 @@ class _VocabSize(_Number):
         return None if value in (None, "auto") else super().convert(value, param, ctx)
 
 
-def _options(command: Any) -> Any:
-    """The options, in the order of the work."""
-    choice = click.Choice
-    options = [
-        click.option(
-            "--out", type=click.Path(path_type=Path), help="The dataset's folder.  [default: data/STEM]"
-        ),
-        click.option(
-            "--tokenizer",
-            default="bpe",
-            help="bpe, byte and char are made from the text; gpt2, cl100k, o200k or a PATH (tokenizer.json, a folder "
-            "with one, .tiktoken) are given. Names are looked up in $TIKTOKEN_CACHE_DIR.",
-        ),
+def training_options(command: Any) -> Any:
+    """Add what decides a vocabulary that is made here: how text is read, split, merged, numbered."""
+    return _with(
+        command,
         click.option(
             "--vocab-size",
             type=_VocabSize(),
@@ -68,7 +60,7 @@ def _options(command: Any) -> Any:
             help="How text is split before merging: gpt2, cl100k, o200k, whitespace, none or a regular expression.",
         ),
         click.option(
-            "--alphabet", type=choice(["bytes", "chars"]), default="bytes", help="What merges start from."
+            "--alphabet", type=_choice(["bytes", "chars"]), default="bytes", help="What merges start from."
         ),
         click.option(
             "--special",
@@ -78,54 +70,74 @@ def _options(command: Any) -> Any:
         ),
         click.option(
             "--special-ids",
-            type=choice(["end", "front"]),
+            type=_choice(["end", "front"]),
             default="end",
             help="front: <unk> 0, <s> 1, </s> 2, <pad> 3, and </s> ends documents.",
         ),
         click.option(
-            "--end-of-text",
-            help="The special token that ends documents.  [default: <|endoftext|>, else </s>]",
-        ),
-        click.option(
             "--ties",
-            type=choice(["bytes", "huggingface", "ids"]),
+            type=_choice(["bytes", "huggingface", "ids"]),
             default="bytes",
             help="Which of several most frequent pairs is merged first.",
         ),
         click.option(
-            "--min-frequency", type=_Number(), default=1, help="Merge only pairs that occur so often."
+            "--min-frequency", type=Number(), default=1, help="Merge only pairs that occur so often."
         ),
-        click.option("--max-token-bytes", type=_Number(), help="Make no longer tokens."),
+        click.option("--max-token-bytes", type=Number(), help="Make no longer tokens."),
         click.option(
             "--format",
-            "format_name",
-            type=choice(["auto", "text", "lines", "jsonl", "parquet"]),
+            type=_choice(["auto", "text", "lines", "jsonl", "parquet"]),
             default="auto",
             help="How documents stand in files; auto goes by their endings, text for unknown ones.",
         ),
         click.option("--field", default="text", help="The field of a record, for jsonl and parquet."),
+        click.option("--dedup", is_flag=True, help="Drop documents that occurred before."),
+        click.option("--limit-bytes", type=Number(), help="Read so much of each file, unpacked."),
+        click.option("--jobs", type=click.IntRange(min=1), help="Threads.  [default: all cores]"),
+    )
+
+
+def special_tokens(given: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The values of --special as `Settings.special` has them."""
+    if "none" in given and len(given) > 1:
+        raise click.UsageError("--special none: expected alone, found with other special tokens")
+    return None if not given else () if given == ("none",) else given
+
+
+def _options(command: Any) -> Any:
+    """The options that decide the token files, and the output's own."""
+    return _with(
+        command,
+        click.option(
+            "--end-of-text",
+            help="The special token that ends documents.  [default: <|endoftext|>, else </s>]",
+        ),
         click.option("--val", multiple=True, metavar="INPUT", help="Validation text of its own, repeatable."),
         click.option(
             "--val-fraction", type=float, default=0.01, help="Share of the text for validation; 0 for none."
         ),
         click.option(
             "--split",
-            type=choice(["auto", "hash", "tail"]),
+            type=_choice(["auto", "hash", "tail"]),
             default="auto",
             help="Validation takes documents by their number, or the end of the text; auto prefers documents.",
         ),
-        click.option("--dedup", is_flag=True, help="Drop documents that occurred before."),
-        click.option("--limit-bytes", type=_Number(), help="Read so much of each file, unpacked."),
         click.option(
-            "--limit-tokens", type=_Number(), help="Take so many tokens of each file (given tokenizers)."
+            "--limit-tokens", type=Number(), help="Take so many tokens of each file (given tokenizers)."
         ),
         click.option(
-            "--shard-size", type=_Number(), help="Tokens of a file of the dataset.  [default: one file]"
+            "--shard-size", type=Number(), help="Tokens of a file of the dataset.  [default: one file]"
         ),
-        click.option("--jobs", type=click.IntRange(min=1), help="Threads.  [default: all cores]"),
         click.option("--force", is_flag=True, help="Replace a dataset made otherwise."),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
-    ]
+    )
+
+
+def _choice(values: list[str]) -> click.ParamType:  # type: ignore[type-arg] # generic since click 8.3
+    return click.Choice(values)
+
+
+def _with(command: Any, *options: Any) -> Any:
     for option in reversed(options):
         command = option(command)
     return command
@@ -133,12 +145,19 @@ def _options(command: Any) -> Any:
 
 @click.command(context_settings={"show_default": True})
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--out", type=click.Path(path_type=Path), help="The dataset's folder.  [default: data/STEM]")
+@click.option(
+    "--tokenizer",
+    default="bpe",
+    help="bpe, byte and char are made from the text; gpt2, cl100k, o200k or a PATH (tokenizer.json, a folder with one, "
+    ".tiktoken) are given. Names are looked up in $TIKTOKEN_CACHE_DIR.",
+)
+@training_options
 @_options
 def command(
     inputs: tuple[str, ...],
     out: Path | None,
     special: tuple[str, ...],
-    format_name: str,
     jobs: int | None,
     force: bool,
     as_json: bool,
@@ -153,14 +172,18 @@ def command(
     from pylm.tokenize.report import describe, summary
 
     started_s = time.monotonic()
-    if "none" in special and len(special) > 1:
-        raise click.UsageError("--special none: expected alone, found with other special tokens")
-    specials = None if not special else () if special == ("none",) else special
-    settings = Settings(special=specials, format=format_name, **options)
-    with ExitStack() as stack:
-        outcome = tokenize(inputs, settings, out=out, jobs=jobs, force=force, progress=_Progress(stack))
+    settings = Settings(special=special_tokens(special), **options)
+    with job_progress() as progress:
+        outcome = tokenize(inputs, settings, out=out, jobs=jobs, force=force, progress=progress)
     content = summary(outcome, time.monotonic() - started_s)
     click.echo(json.dumps(content, indent=2) if as_json else "\n".join(describe(content)))
+
+
+@contextmanager
+def job_progress() -> Iterator["_Progress"]:
+    """Shows the stages of a job on stderr while it runs."""
+    with ExitStack() as stack:
+        yield _Progress(stack)
 
 
 class _Progress:

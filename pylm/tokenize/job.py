@@ -1,10 +1,12 @@
 """Text files to a dataset folder: settings, one call of the Rust core, and a folder put in place when it is whole."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pylm import __version__, _bpe
 from pylm.corpus import STDIN, find_inputs, stem
@@ -15,6 +17,9 @@ from pylm.folders import claimed
 from pylm.tokenize.inputs import Inputs
 from pylm.tokenize.made_before import check_is_dataset, made_before
 from pylm.tokenize.settings import Settings
+
+if TYPE_CHECKING:
+    from pylm.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 SPLIT_SEED = 0
@@ -59,17 +64,44 @@ def tokenize(
             if not force and (made := made_before(out, found, settings)):
                 return Outcome(out, made, None)
         check_is_dataset(out)
-        try:
-            report = _run(found, settings, claim.folder, jobs or _n_cores(), progress)
-        except PylmError as error:
-            message = str(error).replace(str(spool), "stdin").replace(str(claim.folder), str(out))
-            raise type(error)(message) from None
+        with _told_as(spool, claim.folder, out):
+            report = _run(found, settings, claim.folder, jobs, progress)
         spool.unlink(missing_ok=True)
         info = _info(found, settings, report)
         with explained(out):
             info.write(claim.folder)
         claim.put_in_place()
     return Outcome(out, info, report)
+
+
+def train_vocabulary(
+    inputs: Sequence[str],
+    settings: Settings,
+    *,
+    out: Path,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> tuple["Tokenizer", dict[str, Any]]:
+    """Make the vocabulary that `tokenize` would make without validation text, and write it to the file `out` alone.
+
+    Returns it and what `pylm._bpe.tokenize_corpus` returned. Raises as `tokenize`; `out` is replaced when all is done.
+    """
+    from pylm.tokenizer import Tokenizer  # numpy, which `tokenize` does not need
+
+    settings = replace(settings, val=(), val_fraction=0.0)
+    found = Inputs.find(inputs, settings)
+    with explained(out):
+        work = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+    with work as name:
+        folder = Path(name)
+        spool = folder / "stdin"
+        if found.reads_stdin:
+            found = found.with_stdin_in(spool)
+        with _told_as(spool, folder, out):
+            report = _run(found, settings, folder, jobs, progress, vocabulary_only=True)
+        tokenizer = Tokenizer.load(folder)
+    tokenizer.save(out)
+    return tokenizer, report
 
 
 def default_output(inputs: Sequence[str]) -> Path:
@@ -80,13 +112,29 @@ def default_output(inputs: Sequence[str]) -> Path:
     return Path("data", path.resolve().name if path.is_dir() else stem(find_inputs(inputs[:1])[0].path))
 
 
+@contextmanager
+def _told_as(spool: Path, folder: Path, out: Path) -> Iterator[None]:
+    """Names in errors what the user knows, instead of the files that stand for it while a job runs."""
+    try:
+        yield
+    except PylmError as error:
+        message = str(error).replace(str(spool), "stdin").replace(str(folder), str(out))
+        raise type(error)(message) from None
+
+
 def _n_cores() -> int:
     """Cores that this process may use, which in a container or under a scheduler are fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(
-    inputs: Inputs, settings: Settings, folder: Path, threads: int, progress: Progress | None
+    inputs: Inputs,
+    settings: Settings,
+    folder: Path,
+    jobs: int | None,
+    progress: Progress | None,
+    *,
+    vocabulary_only: bool = False,
 ) -> dict[str, Any]:
     special = settings.special
     if special is None:
@@ -117,7 +165,8 @@ def _run(
         limit_bytes=settings.limit_bytes,
         limit_tokens=settings.limit_tokens,
         shard_tokens=settings.shard_size,
-        threads=threads,
+        vocabulary_only=vocabulary_only,
+        threads=jobs or _n_cores(),
         progress=progress,
     )
 

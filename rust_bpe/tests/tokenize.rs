@@ -39,6 +39,7 @@ fn job(path: &Path, out: &Path, tokenizer: Tokenizer) -> Job {
         split: SplitRequest { method: SplitMethod::Auto, fraction: 0.1, seed: 0 },
         drop_duplicates: false,
         shard_tokens: None,
+        vocabulary_only: false,
         n_threads: 1,
         block_bytes: BLOCK_BYTES,
         out: out.into(),

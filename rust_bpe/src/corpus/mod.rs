@@ -7,6 +7,7 @@
 
 mod block;
 mod cut;
+mod documents;
 mod feed;
 mod input;
 mod jsonl;

@@ -5,19 +5,24 @@ use std::path::{Path, PathBuf};
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
-use super::interrupt::watched;
+use super::interrupt::{interruptible, watched};
 use super::tokenizer::{Tokenizer, special_ids_of, ties_of};
-use crate::corpus::{BLOCK_BYTES, Format, Input, OpenRecords, Packing, RecordSource, Side, SplitMethod, SplitRequest};
+use crate::corpus::{
+    BLOCK_BYTES, Corpus, Cut, Field, Format, Input, Markers, OpenRecords, Packing, RecordSource, Side, SplitMethod,
+    SplitRequest,
+};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::pretokenize::Pattern;
 use crate::tokenize::{self, AUTO_VOCAB_SIZES, BaseAlphabet, Bpe, EndOfText, Job, Report, SideReport};
 use crate::train::Stop;
+use crate::vocabulary::END_OF_TEXT;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("AUTO_VOCAB_SIZES", AUTO_VOCAB_SIZES.to_vec())?;
+    module.add_function(wrap_pyfunction!(read_documents, module)?)?;
     module.add_function(wrap_pyfunction!(tokenize_corpus, module)?)
 }
 
@@ -30,7 +35,7 @@ enum Vocabulary<'py> {
 #[pyfunction]
 #[pyo3(signature = (*, inputs, out, tokenizer, pattern, alphabet, vocab_size, ties, min_frequency, max_token_bytes,
     special_tokens, special_ids, end_of_text, bare_documents, field, split, val_fraction, split_seed, drop_duplicates,
-    limit_bytes, limit_tokens, shard_tokens, threads, progress))]
+    limit_bytes, limit_tokens, shard_tokens, vocabulary_only, threads, progress))]
 #[allow(clippy::too_many_arguments)] // all of them by keyword: the settings of a job
 fn tokenize_corpus<'py>(
     py: Python<'py>,
@@ -55,6 +60,7 @@ fn tokenize_corpus<'py>(
     limit_bytes: Option<u64>,
     limit_tokens: Option<u64>,
     shard_tokens: Option<u64>,
+    vocabulary_only: bool,
     threads: usize,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -100,6 +106,7 @@ fn tokenize_corpus<'py>(
         shard_tokens,
         n_threads: threads,
         block_bytes: BLOCK_BYTES,
+        vocabulary_only,
         out,
     };
     let monitor = Monitor::new();
@@ -113,6 +120,27 @@ fn tokenize_corpus<'py>(
         },
     )?;
     report_dict(py, &report)
+}
+
+#[pyfunction]
+fn read_documents<'py>(
+    py: Python<'py>,
+    inputs: Vec<(PathBuf, String, String, bool)>,
+    field: String,
+    limit_bytes: Option<u64>,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let inputs: Vec<Input> = inputs.into_iter().map(input).collect::<Result<_>>()?;
+    let corpus = Corpus {
+        limits: vec![limit_bytes; inputs.len()],
+        inputs,
+        markers: Markers::new(vec![(END_OF_TEXT.to_owned(), true)])?,
+        field: Field::new(field.clone()),
+        cut: Cut::Characters,
+        block_bytes: BLOCK_BYTES,
+        records: Some(records_opener(field)),
+    };
+    let documents = interruptible(py, &Monitor::new(), |monitor| corpus.documents(monitor))?;
+    Ok(documents.iter().map(|document| PyBytes::new(py, document)).collect())
 }
 
 fn choose<T: Copy>(setting: &str, name: &str, values: &[(&str, T)]) -> Result<T> {
@@ -183,7 +211,7 @@ fn report_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyD
     dict.set_item("n_merges", vocabulary.merges().len())?;
     dict.set_item("ran_out_of_pairs", report.stop == Some(Stop::NoPairs))?;
     let (id, token) = vocabulary.longest_token();
-    dict.set_item("longest_token", (id, pyo3::types::PyBytes::new(py, token)))?;
+    dict.set_item("longest_token", (id, PyBytes::new(py, token)))?;
     dict.set_item("n_words", report.n_words)?;
     dict.set_item("n_pretokens", report.n_pretokens)?;
     dict.set_item("split", report.split.name())?;

@@ -76,6 +76,10 @@ impl Tokenizer {
         Ok(Self::new(Vocabulary::chars(characters, &special_tokens, special_ids_of(special_ids)?)?))
     }
 
+    fn with_empty_cache(&self) -> Self {
+        Self { encoder: self.encoder.clone(), caches: Arc::default() }
+    }
+
     fn to_json<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &py.detach(|| self.vocabulary().to_json()))
     }

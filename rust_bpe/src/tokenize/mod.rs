@@ -51,6 +51,8 @@ pub struct Job {
     pub n_threads: usize,
     /// Bytes of a block. The result is the same with any.
     pub block_bytes: usize,
+    /// Make and write the vocabulary and no token files: the report then has no tokens, and no checksums of inputs.
+    pub vocabulary_only: bool,
     /// An empty folder.
     pub out: PathBuf,
 }
@@ -145,7 +147,11 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     let end_of_text_id = id_of(&vocabulary);
     let has_val = split != Split::None || survey.totals.n_val_documents > 0;
     let files = output::Files { folder: plan.out, dtype: vocabulary.dtype(), shard_tokens: plan.shard_tokens, has_val };
-    let encode::Encoded { train, val, sources } = encode::encode(&reading, encoder, end_of_text_id, &files)?;
+    let encode::Encoded { train, val, sources } = if plan.vocabulary_only {
+        encode::Encoded { train: SideReport::default(), val: None, sources: survey.sources }
+    } else {
+        encode::encode(&reading, encoder, end_of_text_id, &files)?
+    };
     let tokenizer_json = vocabulary.to_json();
     files.write("tokenizer.json", &tokenizer_json)?;
     times.encoding = encoding.elapsed();
@@ -174,6 +180,7 @@ struct Plan {
     survey: SurveyOptions,
     limit_tokens: Option<u64>,
     shard_tokens: Option<u64>,
+    vocabulary_only: bool,
     out: PathBuf,
 }
 
@@ -261,6 +268,7 @@ impl Job {
             survey,
             limit_tokens: self.limit_tokens,
             shard_tokens: self.shard_tokens,
+            vocabulary_only: self.vocabulary_only,
             out: self.out,
         };
         Ok((corpus, plan))

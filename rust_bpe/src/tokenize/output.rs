@@ -24,7 +24,7 @@ pub(super) struct Files {
 }
 
 /// What one side of the dataset holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SideReport {
     pub files: Vec<TokenFile>,
     pub n_tokens: u64,
