@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 
 const READ_BYTES: usize = 256 << 10;
 
+/// A file that asks for more to be unpacked is refused, as zstd does by itself above 128 MiB. `xz -9` asks for 64 MiB.
+const MAX_XZ_MEMORY_KIB: u32 = 512 << 10;
+
 /// How a file is packed. The caller knows it, by the file's ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Packing {
@@ -41,7 +44,11 @@ impl Packing {
             Packing::Zstd => {
                 Box::new(zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(READ_BYTES, file))?)
             }
-            Packing::Xz => Box::new(lzma_rust2::XzReader::new(BufReader::with_capacity(READ_BYTES, file), true)),
+            Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
+                BufReader::with_capacity(READ_BYTES, file),
+                true,
+                MAX_XZ_MEMORY_KIB,
+            )),
         })
     }
 }

@@ -15,11 +15,21 @@ impl Vocabulary {
     /// `specials` are strings of the vocabulary that are special tokens; by default `<|endoftext|>` where it is one.
     /// Errors: [`Error::Format`] for a damaged file, with the line of a merge.
     pub fn from_gpt2(vocab: &Path, merges: &Path, specials: Option<&[String]>) -> Result<Self> {
-        let json = read_file(vocab)?;
-        let entries: Entries = serde_json::from_slice(&json)
-            .map_err(|error| damaged(vocab, format!("not an object of tokens to ids: {error}")))?;
-        let pairs = read_merges(&read_file(merges)?).map_err(|message| damaged(merges, message))?;
-        parse(&entries, &pairs, specials).map_err(|message| damaged(vocab, message))
+        Self::from_gpt2_bytes(&read_file(vocab)?, vocab, &read_file(merges)?, merges, specials)
+    }
+
+    /// Reads the bytes of the two files; the paths are for messages alone.
+    pub fn from_gpt2_bytes(
+        vocab: &[u8],
+        vocab_path: &Path,
+        merges: &[u8],
+        merges_path: &Path,
+        specials: Option<&[String]>,
+    ) -> Result<Self> {
+        let entries: Entries = serde_json::from_slice(vocab)
+            .map_err(|error| damaged(vocab_path, format!("not an object of tokens to ids: {error}")))?;
+        let pairs = read_merges(merges).map_err(|message| damaged(merges_path, message))?;
+        parse(&entries, &pairs, specials).map_err(|message| damaged(vocab_path, message))
     }
 
     /// The bytes of the two files, `vocab.json` and `merges.txt`. Special tokens stand in the first.

@@ -218,7 +218,7 @@ fn ordinary_tokens(
     specials: &[(String, TokenId)],
 ) -> std::result::Result<TokenTable, String> {
     let special: FxHashSet<&str> = specials.iter().map(|(string, _)| string.as_str()).collect();
-    let mut tokens = TokenTable::default();
+    let mut tokens = TokenTable::with_capacity(vocab.iter().len(), vocab.n_bytes());
     let mut bytes = Vec::new();
     for (string, id) in vocab.iter().filter(|(string, _)| !special.contains(string)) {
         read_token(string, over_bytes, &mut bytes)?;

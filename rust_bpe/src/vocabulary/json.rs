@@ -16,6 +16,11 @@ pub(super) struct Entries {
 }
 
 impl Entries {
+    /// Of all strings together.
+    pub fn n_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, u32)> {
         (0..self.ends.len()).map(|index| {
             let start = if index == 0 { 0 } else { self.ends[index - 1].0 };

@@ -163,10 +163,15 @@ impl Vocabulary {
     }
 
     fn checked(parts: Parts) -> std::result::Result<Self, String> {
+        check_merges(&parts.tokens, &parts.merges)?;
+        Self::assembled(parts)
+    }
+
+    /// The same for merges that cannot be wrong.
+    fn assembled(parts: Parts) -> std::result::Result<Self, String> {
         let Parts { tokens, over_bytes, merges, specials, unknown, pattern, ignore_merges } = parts;
         let base = if over_bytes { Base::bytes(&tokens)? } else { Base::chars(&tokens)? };
         check_specials(&tokens, over_bytes, &specials)?;
-        check_merges(&tokens, &merges)?;
         let specials = SpecialTokens::new(specials).map_err(|error| error.to_string())?;
         Ok(Self { tokens, base, merges, specials, unknown, pattern, ignore_merges })
     }

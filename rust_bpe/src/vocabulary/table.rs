@@ -20,6 +20,17 @@ pub(crate) struct TokenTable {
 const FREE: TokenId = TokenId::MAX;
 
 impl TokenTable {
+    /// Makes room for so many tokens of so many bytes in all; more may be inserted.
+    pub fn with_capacity(n_tokens: usize, n_bytes: usize) -> Self {
+        let n_tokens = n_tokens.min(MAX_VOCAB_SIZE);
+        Self {
+            buffer: Vec::with_capacity(n_bytes),
+            spans: Vec::with_capacity(n_tokens),
+            slots: vec![FREE; (n_tokens * 2).next_power_of_two().max(1024)],
+            n_tokens: 0,
+        }
+    }
+
     /// Adds a token. The error says what is wrong with it, for a caller that knows where it stands.
     pub fn insert(&mut self, id: TokenId, token: &[u8]) -> Result<(), String> {
         if id as usize >= MAX_VOCAB_SIZE {

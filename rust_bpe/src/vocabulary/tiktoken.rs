@@ -68,8 +68,17 @@ impl Vocabulary {
         pattern: Option<Pattern>,
         specials: Option<Vec<(String, TokenId)>>,
     ) -> Result<Self> {
-        let file = read_file(path)?;
-        let sha256: String = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::from_tiktoken_bytes(&read_file(path)?, path, pattern, specials)
+    }
+
+    /// Reads the bytes of a `.tiktoken` file; `path` is for messages alone.
+    pub fn from_tiktoken_bytes(
+        file: &[u8],
+        path: &Path,
+        pattern: Option<Pattern>,
+        specials: Option<Vec<(String, TokenId)>>,
+    ) -> Result<Self> {
+        let sha256: String = Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect();
         let known = KNOWN.iter().find(|known| known.sha256 == sha256);
         let Some(pattern) = pattern.or_else(|| known.map(|known| known.pattern.clone())) else {
             return Err(Error::Setting(format!(
@@ -81,7 +90,7 @@ impl Vocabulary {
             let tokens = known.map_or(&[][..], |known| known.special_tokens);
             tokens.iter().map(|&(string, id)| (string.to_owned(), id)).collect()
         });
-        parse(&file, pattern, specials).map_err(|message| damaged(path, message))
+        parse(file, pattern, specials).map_err(|message| damaged(path, message))
     }
 
     /// The bytes of a `.tiktoken` file; the pattern and the special tokens are not in it.
@@ -114,7 +123,9 @@ impl Vocabulary {
 }
 
 fn parse(file: &[u8], pattern: Pattern, specials: Vec<(String, TokenId)>) -> std::result::Result<Vocabulary, String> {
-    let mut tokens = TokenTable::default();
+    // A line is a token: three bytes of four, a rank, a line end.
+    let n_lines = memchr::memchr_iter(b'\n', file).count();
+    let mut tokens = TokenTable::with_capacity(n_lines, file.len() / 2);
     let mut token = Vec::new();
     for (number, line) in (1..).zip(file.split(|&byte| byte == b'\n')) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -127,7 +138,7 @@ fn parse(file: &[u8], pattern: Pattern, specials: Vec<(String, TokenId)>) -> std
     }
     let (merges, _) = merges_of(&tokens);
     let parts = Parts { tokens, over_bytes: true, merges, specials, unknown: None, pattern, ignore_merges: true };
-    Vocabulary::checked(parts)
+    Vocabulary::assembled(parts)
 }
 
 fn parse_line(line: &[u8], token: &mut Vec<u8>) -> Option<TokenId> {

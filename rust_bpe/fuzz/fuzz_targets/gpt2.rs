@@ -1,0 +1,9 @@
+//! The reader of GPT-2's two files.
+
+#![no_main]
+
+#[path = "../../tests/common/fuzzed_readers.rs"]
+#[allow(dead_code)] // the other targets'
+mod fuzzed;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzed::gpt2(data));
