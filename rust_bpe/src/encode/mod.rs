@@ -10,6 +10,7 @@ mod known;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,9 +23,9 @@ use crate::token::TokenId;
 use crate::vocabulary::Vocabulary;
 use base::BaseTable;
 pub use cache::Cache;
-use cache::{INLINE_IDS, Key};
 pub use known::KnownWords;
 pub use stream::Stream;
+use words::{Found, SHORT_BYTES, short_key};
 
 /// The integer type of an array of ids.
 pub trait Id: Copy + Default + Send + Sync + 'static {
@@ -159,23 +160,24 @@ impl Encoder {
 
     /// The main loop: a batch of boundaries, then a look into the cache for each pre-token.
     ///
-    /// A hit stores all its inline ids and moves on by as many as count: no branch depends on their number.
+    /// A hit stores all ids of its entry and moves on by as many as count: no branch depends on their number.
     fn pretokens<T: Id>(&self, text: &[u8], cache: &mut Cache, ends: &mut Vec<usize>, out: &mut Vec<T>) -> Result<()> {
         let pattern: &Pattern = self.vocabulary.pattern();
-        let mut batch = [T::default(); (PRETOKEN_BATCH + 1) * INLINE_IDS];
+        let mut batch = [T::default(); (PRETOKEN_BATCH + 1) * 4];
         let mut start = 0;
         while start < text.len() {
             pattern.boundaries(text, start, ends)?;
             let mut n_ids = 0;
             for &end in ends.iter() {
-                let key = Key::of(text, start, end);
-                if let Some((ids, count)) = key.and_then(|key| cache.words.get(key)) {
-                    batch[n_ids..n_ids + INLINE_IDS].copy_from_slice(&ids.map(T::from_id));
+                let is_short = end - start <= SHORT_BYTES;
+                let found = if is_short { cache.short.get(&short_key(text, start, end)) } else { None };
+                if let Some(Found::Ids(ids, count)) = found {
+                    batch[n_ids..n_ids + 4].copy_from_slice(&ids.map(T::from_id));
                     n_ids += count;
                 } else {
                     out.extend_from_slice(&batch[..n_ids]);
                     n_ids = 0;
-                    self.miss(&text[start..end], key, cache).map_err(|error| error.moved(start as u64))?;
+                    self.recall(&text[start..end], cache).map_err(|error| error.moved(start as u64))?;
                     out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
                 }
                 start = end;
@@ -185,20 +187,14 @@ impl Encoder {
         Ok(())
     }
 
-    /// Puts the tokens of a pre-token that the first cache lacks into `cache.tokens`, and keeps them.
-    #[cold]
-    fn miss(&self, pretoken: &[u8], key: Option<Key>, cache: &mut Cache) -> Result<()> {
-        let is_known = self.known.get(pretoken, &mut cache.tokens);
-        if !is_known {
-            if cache.long_words.get(pretoken, &mut cache.tokens) {
-                return Ok(());
+    /// Puts the tokens of a pre-token into `cache.tokens`: those remembered, or known, or merged now and remembered.
+    #[inline(never)]
+    fn recall(&self, pretoken: &[u8], cache: &mut Cache) -> Result<()> {
+        if !cache.recall(pretoken) {
+            if !self.known.get(pretoken, &mut cache.tokens) {
+                self.merged(pretoken, cache)?;
             }
-            self.merged(pretoken, cache)?;
-        }
-        match key {
-            Some(key) if cache.tokens.len() <= INLINE_IDS => cache.words.insert(key, &cache.tokens),
-            _ if is_known => {}
-            _ => cache.long_words.insert(pretoken, &cache.tokens),
+            cache.remember(pretoken);
         }
         Ok(())
     }
@@ -231,9 +227,8 @@ impl Encoder {
 
     fn forbidden(&self, id: TokenId, position: u64) -> Error {
         let string = self.vocabulary.special_tokens().string_of(id).unwrap_or_default();
-        let message = format!(
-            "the text holds the special token {string:?}: pass special=\"allow\" to take it as such, \"text\" as plain text"
-        );
+        let message =
+            format!("the text holds the special token {string:?}: allow special tokens, or take them as text");
         Error::Text { position, message }
     }
 }

@@ -1,7 +1,7 @@
 //! Merging the symbols of one pre-token: the pair of the lowest rank first, of several such the leftmost.
 //!
-//! That rule alone defines the tokens. [`scan`] follows it for short sequences, [`heap`] for sequences of any length in
-//! time n log n, [`long`] in time n by joining pieces. All three give the same tokens.
+//! That rule alone defines the tokens. [`small`] and [`scan`] follow it for short sequences, [`heap`] for sequences of any
+//! length in time n log n, [`long`] in time n by joining pieces. All four give the same tokens.
 //!
 //! Why pieces can be joined: merges never undo a boundary, so what happens between two boundaries that survive is what
 //! happens to that stretch alone. It follows, for any table of ranks, that when the last token of A and the first token
@@ -13,6 +13,7 @@ mod heap;
 mod long;
 mod pairs;
 mod scan;
+mod small;
 
 pub(crate) use heap::Heap;
 pub(crate) use long::{Long, Symbols};
@@ -20,6 +21,7 @@ pub(crate) use pairs::PairTable;
 pub(crate) use scan::{MAX_SCAN, Scan};
 
 use crate::token::TokenId;
+use small::MAX_SMALL;
 
 /// The rank of a pair that no merge joins; above every rank.
 pub(crate) const NO_RANK: u32 = (1 << 21) - 1;
@@ -71,7 +73,7 @@ impl Ranks for MergeTable {
     }
 }
 
-/// The workspace of all three ways, kept between calls.
+/// The workspace of the ways, kept between calls.
 #[derive(Default)]
 pub(crate) struct Merger {
     scan: Scan,
@@ -81,7 +83,10 @@ pub(crate) struct Merger {
 impl Merger {
     /// Merges `symbols` in place.
     pub fn merge(&mut self, symbols: &mut Vec<TokenId>, ranks: &impl Ranks) {
-        if symbols.len() <= MAX_SCAN {
+        if symbols.len() <= MAX_SMALL {
+            let n_tokens = small::merge(symbols, ranks);
+            symbols.truncate(n_tokens);
+        } else if symbols.len() <= MAX_SCAN {
             let n_tokens = self.scan.merge(symbols, ranks);
             symbols.truncate(n_tokens);
         } else {

@@ -1,4 +1,4 @@
-//! All three ways agree with the rule, over random tables: also ones that no training would make.
+//! All ways agree with the rule, over random tables: also ones that no training would make.
 
 use super::*;
 use crate::reference::encode::{MergeMap, merge};
@@ -81,6 +81,11 @@ fn table(random: &mut Random, n_symbols: usize, n_merges: usize, in_order: bool,
 
 fn agree(table: &Table, merger: &mut Merger, long: &mut Long) {
     let expected = merge(&table.symbols, &table.map);
+    if table.symbols.len() <= MAX_SMALL {
+        let mut small = table.symbols.clone();
+        let n_tokens = small::merge(&mut small, table);
+        assert_eq!(small[..n_tokens], expected, "small");
+    }
     if table.symbols.len() <= MAX_SCAN {
         let mut scanned = table.symbols.clone();
         let n_tokens = merger.scan.merge(&mut scanned, table);
@@ -95,7 +100,7 @@ fn agree(table: &Table, merger: &mut Merger, long: &mut Long) {
 }
 
 #[test]
-fn scan_heap_and_joined_pieces_agree_with_the_rule() {
+fn all_ways_agree_with_the_rule() {
     let mut random = Random(1);
     let (mut merger, mut long) = (Merger::default(), Long::default());
     for round in 0..600 {
