@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use rustc_hash::FxHashMap;
+
 use super::{Merger, Ranks};
 use crate::token::TokenId;
 
@@ -25,27 +27,44 @@ pub(crate) trait Symbols {
 const PIECE: usize = 256;
 const TOKENS_IN_A_PIECE: usize = 8;
 
+/// Tokens longer than a piece come from a vocabulary that was trained on such runs. There the longest token counts, for a
+/// border may disturb all of it; up to this length, which bounds the memory of a heap.
+const LONGEST_PIECE: usize = 1 << 20;
+
+/// Pairs of tokens whose border was judged; beyond so many they are forgotten. 1 MiB.
+const MOST_JUDGED: usize = 1 << 16;
+
 /// Buffers of a join.
 #[derive(Default)]
 pub(crate) struct Long {
     right: Vec<TokenId>,
     middle: Vec<TokenId>,
     border: Vec<TokenId>,
+    /// Whether two tokens stay apart. Both may be as long as the text, and a run meets the same few again and again.
+    judged: FxHashMap<(TokenId, TokenId), bool>,
 }
 
 impl Long {
     /// Appends the tokens of `symbols` to `out`.
     pub fn merge(&mut self, symbols: &impl Symbols, ranks: &impl Ranks, merger: &mut Merger, out: &mut Vec<TokenId>) {
         let first = out.len();
-        let mut done = 0;
+        let (mut done, mut longest) = (0, 0);
+        self.judged.clear();
         while done < symbols.len() {
             let last_token = out[first..].last().map_or(0, |&token| symbols.n_symbols(token));
-            let end = symbols.len().min(done + PIECE.max(last_token * TOKENS_IN_A_PIECE));
+            let token = if longest > PIECE { longest.min(LONGEST_PIECE) } else { last_token };
+            let end = symbols.len().min(done + PIECE.max(token * TOKENS_IN_A_PIECE));
             symbols.copy(done..end, &mut self.right);
             merger.merge(&mut self.right, ranks);
             self.join(first, done, symbols, ranks, merger, out);
             done = end;
+            longest = longest.max(self.longest(symbols));
         }
+    }
+
+    /// The length of the longest token that the last join brought.
+    fn longest(&self, symbols: &impl Symbols) -> usize {
+        self.middle.iter().chain(&self.right).map(|&token| symbols.n_symbols(token)).max().unwrap_or(0)
     }
 
     /// Appends `self.right`, the tokens from symbol `border` on, to the tokens before it, `out[first..]`.
@@ -108,8 +127,16 @@ impl Long {
         if ranks.rank(left, right) != super::NO_RANK {
             return false;
         }
+        if let Some(&holds) = self.judged.get(&(left, right)) {
+            return holds;
+        }
         symbols.copy(border - symbols.n_symbols(left)..border + symbols.n_symbols(right), &mut self.border);
         merger.merge(&mut self.border, ranks);
-        self.border == [left, right]
+        let holds = self.border == [left, right];
+        if self.judged.len() == MOST_JUDGED {
+            self.judged.clear();
+        }
+        self.judged.insert((left, right), holds);
+        holds
     }
 }

@@ -140,3 +140,30 @@ fn runs_periods_and_chains_of_falling_ranks_agree_with_the_rule() {
         agree(&falling, &mut merger, &mut long);
     }
 }
+
+#[test]
+fn tokens_as_long_as_the_text_take_no_quadratic_time() {
+    // Each merge doubles the token before: what training on a run makes.
+    let n_levels = 20;
+    let mut table = table(&mut Random(3), 2, 0, true, 0);
+    let mut token = 0;
+    for level in 0..n_levels {
+        table.pairs.insert(token, token, level);
+        token = 2 + level;
+        table.results.push(token);
+        table.lengths.push(2 << level);
+    }
+    let (mut merger, mut long) = (Merger::default(), Long::default());
+    let mut random = Random(4);
+    for n_symbols in [257, 3_000, 70_001, 1_000_005] {
+        table.symbols = vec![0; n_symbols];
+        for _ in 0..3 {
+            let mut expected = table.symbols.clone();
+            merger.merge(&mut expected, &table);
+            let mut merged = Vec::new();
+            long.merge(&table, &table, &mut merger, &mut merged);
+            assert_eq!(merged, expected);
+            table.symbols[random.below(n_symbols)] = 1; // which nothing merges with
+        }
+    }
+}
