@@ -356,14 +356,6 @@ def test_what_is_no_tokenizer_json_is_one_clear_error(content: bytes, message: s
         Tokenizer.load(path)
 
 
-def test_a_file_too_large_is_refused_unread(tmp_path: Path) -> None:
-    for name in ("tokenizer.json", "x.tiktoken"):
-        with (tmp_path / name).open("wb") as file:
-            file.truncate(1 << 30)
-        with pytest.raises(DataError, match="1073741824 bytes are too many"):
-            Tokenizer.load(tmp_path / name)
-
-
 BYTES = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
 
 

@@ -118,8 +118,8 @@ def _told_as(spool: Path, folder: Path, out: Path) -> Iterator[None]:
     try:
         yield
     except PylmError as error:
-        message = str(error).replace(str(spool), "stdin").replace(str(folder), str(out))
-        raise type(error)(message) from None
+        error.args = (str(error).replace(str(spool), "stdin").replace(str(folder), str(out)),)
+        raise
 
 
 def _n_cores() -> int:

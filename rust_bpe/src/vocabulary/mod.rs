@@ -12,6 +12,8 @@ mod reach;
 mod table;
 mod tiktoken;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rustc_hash::FxHashSet;
@@ -256,11 +258,17 @@ fn check_merges(tokens: &TokenTable, merges: &[Merge]) -> std::result::Result<()
 /// Reads a whole file, refusing one too large to be a vocabulary before anything is allocated for it.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(io)?.len();
+    let too_many =
+        |size: u64| damaged(path, format!("{size} bytes are too many for a vocabulary ({MAX_VOCABULARY_FILE_BYTES})"));
+    let file = File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
     if size > MAX_VOCABULARY_FILE_BYTES {
-        return Err(damaged(path, format!("{size} bytes are too many for a vocabulary ({MAX_VOCABULARY_FILE_BYTES})")));
+        return Err(too_many(size));
     }
-    std::fs::read(path).map_err(io)
+    // A pipe or a device does not tell its size.
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    let n_bytes = file.take(MAX_VOCABULARY_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)? as u64;
+    if n_bytes > MAX_VOCABULARY_FILE_BYTES { Err(too_many(n_bytes)) } else { Ok(bytes) }
 }
 
 fn damaged(path: &Path, message: impl Into<String>) -> Error {
