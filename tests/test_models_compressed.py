@@ -252,6 +252,36 @@ def test_the_cache_shrinks() -> None:
     assert sizes["compressed"] < 0.2 * sizes["full"]
 
 
+def test_what_training_keeps_is_linear_in_positions_and_less_than_full_attention_keeps() -> None:
+    kept = {}
+    for kind, length in (("compressed", 2_000), ("compressed", 4_000), ("full", 4_000)):
+        config = dataclasses.replace(CONFIG, max_context=4_000, attention=kind)
+        attention = build_model(config).blocks[0].attention
+        storages: dict[int, int] = {}
+
+        def keep(tensor: Tensor, into: dict[int, int] = storages) -> Tensor:
+            into[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            attention(torch.randn(1, length, 16))
+        tables = {buffer.untyped_storage().data_ptr() for buffer in attention.buffers()}
+        kept[kind, length] = sum(size for pointer, size in storages.items() if pointer not in tables)
+    assert kept["compressed", 4_000] < 2.01 * kept["compressed", 2_000]
+    assert kept["compressed", 4_000] < kept["full", 4_000]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("length", [300, 1_024, 8_192, 50_000])
+def test_scores_held_at_a_time_are_at_most_sixteen_a_key_or_those_of_one_chunk(
+    length: int, device: str
+) -> None:
+    layout, n_heads = Layout.of(10, 2, 2), 16
+    for first, last in layout.blocks(length, n_heads, device):
+        scores = n_heads * (last - first) * layout.chunk * (layout.n_far(first + 1) + layout.n_near)
+        assert last - first == 1 or scores <= 16 * length * n_heads
+
+
 def test_a_layer_trains_after_inference_mode_filled_the_shared_masks() -> None:
     attention = layer(CONFIG).float()
     with torch.inference_mode():

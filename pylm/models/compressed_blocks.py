@@ -113,8 +113,8 @@ def _parts(layout: Layout, length: int) -> tuple[slice, slice, slice]:
 
 
 def _blocks(layout: Layout, q_BTHd: Tensor) -> list[tuple[int, int]]:
-    n_chunks = -(-q_BTHd.shape[1] // layout.chunk)
-    return layout.blocks(n_chunks, q_BTHd.shape[0] * q_BTHd.shape[2], q_BTHd.device.type)
+    batch, length, n_heads, _ = q_BTHd.shape
+    return layout.blocks(length, batch * n_heads, q_BTHd.device.type)
 
 
 def _extent(layout: Layout, first: int, last: int, length: int) -> tuple[slice, slice, slice]:

@@ -67,9 +67,14 @@ class Layout:
         """Whether so many positions are one masked product."""
         return length <= max(DENSE_TOKENS, self.settled * self.chunk)
 
-    def blocks(self, n_chunks: int, n_heads: int, device: str) -> list[tuple[int, int]]:
-        """Ranges of chunks, from `settled` on, whose scores fit the budget; `n_heads` counts those of all sequences."""
-        budget = BLOCK_SCORES.get(device, BLOCK_SCORES["cuda"])
+    def blocks(self, length: int, n_heads: int, device: str) -> list[tuple[int, int]]:
+        """Ranges of chunks, from `settled` on, whose scores fit the budget; `n_heads` counts those of all sequences.
+
+        The budget is at most 16 scores a key, a quarter of the memory of keys of 64 features: short sequences need not
+        pay for large blocks.
+        """
+        budget = min(BLOCK_SCORES.get(device, BLOCK_SCORES["cuda"]), 16 * length * n_heads)
+        n_chunks = -(-length // self.chunk)
         ranges = []
         first = self.settled
         while first < n_chunks:
@@ -89,7 +94,7 @@ class Layout:
             return length * length
         if self.is_dense(length):
             return length * (length + sum(self.sizes) * (length // self.chunk))
-        blocks = self.blocks(-(-length // self.chunk), n_heads, device)
+        blocks = self.blocks(length, n_heads, device)
         tail = ((last - first) * self.chunk * (self.n_far(last) + self.n_near) for first, last in blocks)
         head = self.settled * self.chunk
         return head * (head + sum(self.sizes) * self.settled) + sum(tail)
@@ -104,9 +109,13 @@ class Layout:
             return 0
         if self.is_dense(length):
             return n_slots * n_chunks
-        blocks = self.blocks(-(-length // self.chunk), n_heads, device)
+        blocks = self.blocks(length, n_heads, device)
         windows = (min(last, n_chunks) - first + self.far - 1 for first, last in blocks)
         return n_slots * (self.settled + sum(windows)) + n_chunks - self.boundary
+
+    def n_cached(self, n_tokens: int) -> int:
+        """Keys that a cache for `n_tokens` holds: those that queries see, the chunk that fills, slots to come."""
+        return self.n_near + self.n_far(n_tokens // self.chunk + 1) + self.chunk + self.far * sum(self.sizes)
 
     def slot_positions(self, n_chunks: int) -> NDArray[np.float64]:
         """Mean position of every slot, chunk by chunk, ratio by ratio: (n_chunks x S)."""
