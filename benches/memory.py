@@ -1,7 +1,8 @@
 """The estimate of a training step against the measured peak of memory: `python benches/memory.py [ROW...]`.
 
-Each row is a process of its own: its resident memory just before the model is built is taken off the peak of the
-steps after it. Linux only (it resets the peak through /proc/self/clear_refs).
+A row is a process of its own: its resident memory just before the model is built is taken off the peak of the steps
+after it. ROW may also be a preset: the first steps of that, of one sequence of 128 tokens. Linux only (it resets the
+peak through /proc/self/clear_refs).
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from pylm.accounting.memory import Load, training_memory
 from pylm.models.config import ModelConfig
-from pylm.models.presets import PRESETS
+from pylm.models.presets import PRESETS, find_preset
 
 # What each row stresses, the model, and the step.
 LARGE: dict[str, dict[str, object]] = {  # take minutes and up to 9 GiB: only by name
@@ -40,6 +41,12 @@ ROWS: list[tuple[str, dict[str, object], dict[str, object]]] = [
         {"width": 512, "n_heads": 8, "vocab_size": 8000, "mlp": "gelu", "bias": True, "norm_kind": "layer"}
         | {"positions": "learned", "tied": False},
         {"micro_batch": 4, "context": 512},
+    ),
+    (
+        "compressed",
+        {"attention": "compressed", "width": 512, "n_heads": 8, "n_layers": 8, "vocab_size": 1000}
+        | {"mlp": "gelu", "bias": True, "norm_kind": "layer", "max_context": 8192},
+        {"micro_batch": 1, "context": 8192},
     ),
     (
         "stacks",
@@ -97,13 +104,20 @@ def _status(name: str) -> int:
 def main(names: list[str]) -> None:
     """Print the table, of all rows or of those named."""
     print(f"{'':22} {'estimate':>9} {'measured':>9} {'error':>7}   MiB")
-    for name, model, step in ROWS:
-        if name not in (names or [row[0] for row in ROWS if row[0] not in LARGE]):
-            continue
-        config, load = ModelConfig(**model), Load(**step)  # type: ignore[arg-type]
+    rows = {name: (ModelConfig(**model), Load(**step)) for name, model, step in ROWS}  # type: ignore[arg-type]
+    for name in names or [name for name in rows if name not in LARGE]:
+        config, load = rows[name] if name in rows else of_preset(name)
         estimate, measured = training_memory(config, load).total, measure(config, load)
         error = estimate / measured - 1
         print(f"{name:22} {estimate / 2**20:9,.0f} {measured / 2**20:9,.0f} {error:+7.1%}", flush=True)
+
+
+def of_preset(name: str) -> tuple[ModelConfig, Load]:
+    """A preset and a short step of it."""
+    preset = find_preset(name)
+    recomputes = preset.recipe.activation_checkpointing or False
+    context = min(128, preset.model.max_context)
+    return preset.model, Load(micro_batch=1, context=context, activation_checkpointing=recomputes)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,9 @@ def _step_s(config: ModelConfig, load: Load) -> tuple[float, float]:
     passes, updates = [], []
     for _ in range(1 + N_REPEATS):
         began = _now(device)
-        summed_cross_entropy(model, ids_BL[:, :-1], ids_BL[:, 1:]).backward()  # type: ignore[no-untyped-call]  # torch's
+        with torch.autocast(device.type, getattr(torch, load.dtype), enabled=load.dtype != "float32"):
+            loss = summed_cross_entropy(model, ids_BL[:, :-1], ids_BL[:, 1:])
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
         middle = _now(device)
         for optimizer in optimizers:
             optimizer.step()

@@ -27,7 +27,6 @@ class Question:
     given: Given
     data: str | None = None
     device: str | None = None  # cpu, cuda, a GPU's name, or None for the best there is
-    dtype: str = "float32"
     mfu: float = 0.4
 
 
@@ -44,16 +43,18 @@ def prospect(question: Question) -> tuple[Config, Estimate, str]:
         raise ConfigError("--device cuda: this machine has none; name a GPU, such as h100")
     available = available_bytes(device) if gpu is None else gpu.memory_bytes - _GPU_CONTEXT_BYTES
     config, _ = resolve(question.given, _facts(question, "cpu" if device == "cpu" else "cuda"))
+    if "train.dtype" not in question.given and device != "cpu":
+        config = replace(config, train=replace(config.train, dtype=_gpu_dtype(config)))
     if "train.micro_batch" not in question.given:
         config = fitted(config, available)
     speed: float | None
     if gpu is None:
         speed, source = _measured(config, device, available)
     else:
-        peak = gpu.peak(question.dtype)
+        peak = gpu.peak(config.train.dtype)
         speed = peak * question.mfu
-        source = f"{device} at {question.mfu:.0%} of {peak / 1e12:g} TFLOP/s, {question.dtype}"
-    return config, run_estimate(config, available, speed, question.dtype), source
+        source = f"{device} at {question.mfu:.0%} of {peak / 1e12:g} TFLOP/s, {config.train.dtype}"
+    return config, run_estimate(config, available, speed), source
 
 
 def _facts(question: Question, device: str) -> Facts:
@@ -68,6 +69,12 @@ def _facts(question: Question, device: str) -> Facts:
             raise ConfigError("the auto preset goes by the data: give --data, or --set model.vocab_size=N")
         vocab_size = find_preset(name).model.vocab_size
     return Facts(10**15, int(vocab_size), device, "", "")
+
+
+def _gpu_dtype(config: Config) -> str:
+    """The dtype of a GPU's run that names none: the recipe's, or bfloat16."""
+    recipe = None if config.preset == "auto" else find_preset(config.preset).recipe.dtype
+    return recipe or "bfloat16"
 
 
 def _measured(config: Config, device: str, available: int) -> tuple[float | None, str]:

@@ -16,6 +16,7 @@ from pylm.accounting.counts import (
 )
 from pylm.accounting.course import GIB, course_activation_bytes, course_state_bytes
 from pylm.accounting.memory import Load, activation_bytes, cache_bytes
+from pylm.accounting.shape import shape_of
 from pylm.models.build import build_model
 from pylm.models.config import ModelConfig
 from pylm.models.presets import PRESETS
@@ -156,7 +157,37 @@ def test_activations_are_those_that_autograd_keeps(switches: dict[str, object], 
     assert activation_bytes(config, Load(micro_batch=2, context=24)) == pytest.approx(kept, rel=0.002)
 
 
-def kept_bytes(config: ModelConfig, batch_size: int, context: int) -> int:
+COMPRESSED: list[dict[str, object]] = [
+    {},
+    {"positions": "none"},
+    {"qk_norm": True},
+    {"positions": "none", "qk_norm": True, "norm_kind": "layer", "bias": True, "mlp": "gelu"},
+]
+
+
+@pytest.mark.parametrize("context", [24, 100, 256, 400])
+@pytest.mark.parametrize("switches", COMPRESSED, ids=str)
+def test_activations_of_compressed_attention_are_those_that_autograd_keeps(
+    switches: dict[str, object], context: int
+) -> None:
+    config = ModelConfig(**(SMALL | {"attention": "compressed", "max_context": 400} | switches))  # type: ignore[arg-type]
+    kept = kept_bytes(config, 2, context)
+    assert activation_bytes(config, Load(micro_batch=2, context=context)) == pytest.approx(kept, rel=0.002)
+
+
+@pytest.mark.parametrize("context", [24, 400])
+@pytest.mark.parametrize("switches", [*SWITCHES, {"attention": "compressed"}], ids=str)
+def test_activations_in_16_bits_are_those_that_autograd_keeps(
+    switches: dict[str, object], context: int
+) -> None:
+    config = ModelConfig(**(SMALL | {"max_context": 400} | switches))  # type: ignore[arg-type]
+    kept = kept_bytes(config, 2, context, "bfloat16") + 2 * context * 4 * shape_of(config).head.n_in
+    found = activation_bytes(config, Load(micro_batch=2, context=context, dtype="bfloat16"))
+    # Norms of heads, and those of stacks, take copies by rules of their own.
+    assert found == pytest.approx(kept, rel=0.2 if config.qk_norm or config.family == "stacks" else 0.002)
+
+
+def kept_bytes(config: ModelConfig, batch_size: int, context: int, dtype: str = "float32") -> int:
     """Bytes of the distinct storages that a forward pass saves, parameters and tables left out."""
     model = build_model(config)
     model.train()
@@ -166,16 +197,23 @@ def kept_bytes(config: ModelConfig, batch_size: int, context: int) -> int:
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(torch.zeros(batch_size, context, dtype=torch.long))
+    lower = torch.autocast("cpu", torch.bfloat16, enabled=dtype != "float32")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), lower:
+        tokens_BT = torch.zeros(batch_size, context, dtype=torch.long)
+        if dtype == "float32":
+            model(tokens_BT)
+        else:  # the head's input goes to the loss
+            model.features(tokens_BT)
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     return sum(tensor.untyped_storage().nbytes() for pointer, tensor in kept.items() if pointer not in own)
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_cache_bytes_are_those_of_the_cache(switches: dict[str, object]) -> None:
-    config = ModelConfig(**(SMALL | switches))  # type: ignore[arg-type]
-    cache = build_model(config).eval().new_cache(2, 40)
+@pytest.mark.parametrize("context", [40, 437])
+@pytest.mark.parametrize("switches", [*SWITCHES, {"attention": "compressed"}], ids=str)
+def test_cache_bytes_are_those_of_the_cache(switches: dict[str, object], context: int) -> None:
+    config = ModelConfig(**(SMALL | {"max_context": 500} | switches))  # type: ignore[arg-type]
+    model = build_model(config).eval()
+    cache = model.new_cache(2, context)
     with torch.no_grad():
-        build_model(config).eval().features(torch.zeros(2, 40, dtype=torch.long), cache)
-    assert cache_bytes(config, 2, 40) == cache.size_bytes()
+        model.features(torch.zeros(2, context, dtype=torch.long), cache)
+    assert cache_bytes(config, 2, context) == cache.size_bytes()

@@ -1,7 +1,8 @@
 """Memory of training, by part, and its peak: what autograd keeps of each block, as our models are written.
 
-Counted are the tensors that a training step on one device holds in float32. The scores are not among them: torch's
-fused attention recomputes them, except on a CPU with dropout, where it has no fused kernel.
+The scores are not among it: torch's fused attention recomputes them, except on a CPU with dropout, where it has no
+fused kernel. With an arithmetic of 16 bits (autocast) the residual stream and the norms stay in float32, what goes into
+and comes out of matrix products takes half, and the matrices of the blocks are there once more in 16 bits.
 """
 
 from collections import defaultdict
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from pylm.accounting.counts import n_parameters
 from pylm.accounting.shape import shape_of
 from pylm.models.config import ModelConfig
+from pylm.models.layout import Layout
 
 FLOAT = 4  # bytes of a float32
+HALF = 2  # bytes of a bfloat16 or float16
 ID = 8  # bytes of a token id in a batch
 LOSS_BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
 
@@ -46,6 +49,11 @@ class Load:
     optimizer: str = "adamw"
     device: str = "cpu"  # or "cuda"
     dtype: str = "float32"  # of the arithmetic; weights, gradients and moments are float32 always
+
+    @property
+    def width_bytes(self) -> int:
+        """Bytes of what goes into and comes out of a matrix product."""
+        return FLOAT if self.dtype == "float32" else HALF
 
 
 def training_memory(config: ModelConfig, load: Load) -> Memory:
@@ -85,7 +93,8 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
     kept = sum(blocks)
     if load.activation_checkpointing:  # each block's input; one block at a time is there in full
         kept = FLOAT * config.width * len(blocks) + max(blocks)
-    return load.micro_batch * load.context * (ends + kept) + _joined_bytes(config, load)
+    of_all = _joined_bytes(config, load) + _mask_bytes(config, load.context) + _copied_bytes(config, load)
+    return load.micro_batch * load.context * (ends + kept) + of_all
 
 
 def loss_bytes(config: ModelConfig, load: Load) -> int:
@@ -94,14 +103,16 @@ def loss_bytes(config: ModelConfig, load: Load) -> int:
     n_rows = load.micro_batch * load.context
     row = FLOAT * config.vocab_size
     block = row * min(n_rows, max(16, LOSS_BLOCK_BYTES[load.device] // row))
-    return FLOAT * wide * (n_rows + config.vocab_size) + 2 * block
+    matrix = 0 if load.dtype == "float32" else HALF * wide * config.vocab_size  # a copy in 16 bits
+    return FLOAT * wide * (n_rows + config.vocab_size) + matrix + 2 * block
 
 
 def cache_bytes(config: ModelConfig, batch_size: int, n_tokens: int) -> int:
     """Return the bytes of the keys and values of `n_tokens` of each of `batch_size` sequences, in float32."""
     shape = shape_of(config)
     kv_width = config.kv_heads * config.head_size
-    return 2 * FLOAT * batch_size * n_tokens * kv_width * shape.n_attentions
+    n_keys = n_tokens if config.attention == "full" else _layout(config).n_cached(n_tokens)
+    return 2 * FLOAT * batch_size * n_keys * kv_width * shape.n_attentions
 
 
 def optimizer_bytes(config: ModelConfig, optimizer: str) -> int:
@@ -138,14 +149,13 @@ def _step_bytes(config: ModelConfig, load: Load) -> int:
 def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:
     """Bytes a token that each block of attention and an MLP keeps."""
     width = config.width
-    numbers = (
-        2 * width if config.norm == "none" else 4 * width
-    )  # inputs of norms and of the layers after them
-    if config.norm != "none":
-        numbers += 2 * _norm_numbers(config)
-    numbers += _attention_numbers(config, load, 1) + _ACTIVATION_NUMBERS[config.mlp] * config.hidden
+    norms = 0 if config.norm == "none" else 2 * FLOAT * (width + _norm_numbers(config))
+    products = (
+        2 * width + _ACTIVATION_NUMBERS[config.mlp] * config.hidden
+    )  # two layers' inputs, the MLP inside
     dropped = 2 * _dropout_bytes(width, load) if config.dropout else 0
-    return [FLOAT * numbers + dropped] * config.n_layers
+    numbers = norms + load.width_bytes * products + _attention_bytes(config, load, 1) + dropped
+    return [numbers] * config.n_layers
 
 
 def _stacks(config: ModelConfig, load: Load) -> list[int]:
@@ -155,11 +165,11 @@ def _stacks(config: ModelConfig, load: Load) -> list[int]:
     for stack in range(config.n_stacks):
         last = stack == config.n_stacks - 1
         wide = config.width * (config.expansion if last else 1)
-        numbers = config.width + _attention_numbers(config, load, config.n_layers)
-        numbers += 4 * wide + 2 * config.n_layers + activation * 4 * wide  # reduced, normalised twice, output
-        numbers += activation * (16 if last else 4) * config.width
+        numbers = config.width + 4 * wide + activation * 4 * wide  # input, reduced, normalised twice, output
+        numbers += 2 * config.n_layers + activation * (16 if last else 4) * config.width
         dropped = 2 * _dropout_bytes(wide, load) if config.dropout else 0
-        blocks.append(FLOAT * numbers + dropped)
+        attention = _attention_bytes(config, load, config.n_layers)
+        blocks.append(load.width_bytes * numbers + attention + dropped)
     return blocks
 
 
@@ -171,7 +181,7 @@ def _joined_bytes(config: ModelConfig, load: Load) -> int:
     joined = [
         config.width * wide for wide in wides if load.micro_batch * load.context > wide // config.n_layers
     ]
-    return FLOAT * (max(joined, default=0) if load.activation_checkpointing else sum(joined))
+    return load.width_bytes * (max(joined, default=0) if load.activation_checkpointing else sum(joined))
 
 
 def _norm_numbers(config: ModelConfig) -> int:
@@ -184,18 +194,60 @@ def _dropout_bytes(width: int, load: Load) -> int:
     return FLOAT * width if load.device == "cpu" else width
 
 
-def _attention_numbers(config: ModelConfig, load: Load, n_copies: int) -> int:
-    """Numbers a token: queries, keys and values as the kernel sees them, its output, and a sum for each head."""
+def _attention_bytes(config: ModelConfig, load: Load, n_copies: int) -> int:
+    """Bytes a token: queries, keys and values as the kernel sees them, its output, and a sum for each head."""
     n_heads, kv_heads = n_copies * config.n_heads, n_copies * config.kv_heads
     width, kv_width = n_heads * config.head_size, kv_heads * config.head_size
     normed = config.qk_norm and config.norm != "none"
-    statistics = _norm_numbers(config) * (n_heads + kv_heads) if normed else 0
+    statistics = FLOAT * _norm_numbers(config) * (n_heads + kv_heads) if normed else 0
+    if normed and load.dtype != "float32" and (config.norm_kind == "rms" or load.device != "cpu"):
+        statistics += 2 * FLOAT * (width + kv_width)  # heads are normalised in float32: there and back
     product = width + 2 * kv_width  # of the fused layer: all of it stays while a part is needed
+    if config.attention == "compressed":
+        return _compressed_bytes(config, load) + statistics
     if config.dropout and load.device == "cpu":
         # No fused kernel: copies of q, k and v, and for each query and head the weights, the noise and their product.
-        return 4 * width + 3 * n_heads * load.context + (product + statistics if normed else 0)
+        numbers = 4 * width + 3 * n_heads * load.context + (product if normed else 0)
+        return load.width_bytes * numbers + statistics
     turned = width + kv_width if config.positions == "rope" or normed else 0
-    return width + n_heads + product + turned + statistics
+    return load.width_bytes * (width + product + turned) + FLOAT * n_heads + statistics
+
+
+def _compressed_bytes(config: ModelConfig, load: Load) -> int:
+    """The same without norms' statistics for compressed attention, which has no dropout on its weights."""
+    width, layout = config.width, _layout(config)
+    product, turned = 3 * width, 2 * width if config.positions == "rope" else 0
+    normed = 2 * width if config.qk_norm and config.norm != "none" else 0
+    if not layout.is_dense(load.context):  # blocks keep their inputs and their output
+        return load.width_bytes * (product + normed + width)
+    n_slots = layout.n_pooled(load.context, 1)
+    if n_slots == 0:
+        return load.width_bytes * (product + (turned or normed) + width) + FLOAT * config.n_heads
+    keys = 2 * width * (load.context + n_slots) // load.context  # keys and values, copied beside their slots
+    queries = turned // 2 or normed or product  # turned, or a part of what they were made in
+    numbers = keys + queries + (product if normed else 0) + width
+    return load.width_bytes * numbers + FLOAT * config.n_heads
+
+
+def _mask_bytes(config: ModelConfig, context: int) -> int:
+    """Bytes of the mask of compressed attention by one product, which all layers share."""
+    if config.attention == "full" or not _layout(config).is_dense(context):
+        return 0
+    n_slots = _layout(config).n_pooled(context, 1)
+    return FLOAT * context * (context + n_slots) if n_slots else 0
+
+
+def _copied_bytes(config: ModelConfig, load: Load) -> int:
+    """Bytes of the blocks' matrices in the arithmetic's 16 bits, which autocast makes and the backward pass needs."""
+    if load.dtype == "float32":
+        return 0
+    n_numbers = _n_in_matrices(config)
+    n_blocks = config.n_stacks if config.family == "stacks" else config.n_layers
+    return HALF * (n_numbers // n_blocks if load.activation_checkpointing else n_numbers)
+
+
+def _layout(config: ModelConfig) -> Layout:
+    return Layout.of(config.proj_ratio, config.proj_ratio_min, config.num_keep_boundary_chunk)
 
 
 # For each hidden feature: what goes into the activation, where its gradient needs that, and what comes out of it.

@@ -7,7 +7,7 @@ from pylm.accounting.memory import Load, training_memory
 from pylm.config import Config
 
 
-def load_of(config: Config, dtype: str = "float32") -> Load:
+def load_of(config: Config) -> Load:
     """Return what decides the memory of a step of this run."""
     train = config.train
     return Load(
@@ -18,7 +18,7 @@ def load_of(config: Config, dtype: str = "float32") -> Load:
         early_update=train.early_update,
         optimizer=config.optimizer.name,
         device="cuda" if train.device.startswith("cuda") else "cpu",
-        dtype=dtype,
+        dtype=train.dtype,
     )
 
 
@@ -26,13 +26,12 @@ def run_estimate(
     config: Config,
     available_bytes: int | None = None,
     flops_per_s: float | None = None,
-    dtype: str = "float32",
 ) -> Estimate:
     """Return the estimate of a run; one that a budget in time ends counts no tokens."""
     train = config.train
     return estimate(
         config.model,
-        load_of(config, dtype),
+        load_of(config),
         batch_size=train.batch_size,
         n_tokens=train.steps * train.batch_size * train.context,
         available_bytes=available_bytes,

@@ -21,6 +21,7 @@ SETTINGS = {
     "context": "train.context",
     "tokens": "train.tokens",
     "optimizer": "optimizer.name",
+    "dtype": "train.dtype",
 }
 
 
@@ -41,7 +42,11 @@ SETTINGS = {
 @click.option(
     "--mfu", default=0.4, show_default=True, help="Part of a named GPU's peak that training reaches."
 )
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the arithmetic.  [default: float32 on a CPU; on a GPU by preset, or bfloat16]",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def command(
     model: str,
@@ -49,7 +54,6 @@ def command(
     set_items: tuple[str, ...],
     device: str | None,
     mfu: float,
-    dtype: str,
     as_json: bool,
     **options: int | str | None,
 ) -> None:
@@ -65,7 +69,7 @@ def command(
 
     from pylm.prospect import Question, prospect
 
-    config, found, speed = prospect(Question(given, data, device, dtype, mfu))
+    config, found, speed = prospect(Question(given, data, device, mfu))
     if as_json:
         click.echo(json.dumps({"preset": config.preset, "speed": speed, **found.as_dict()}, indent=2))
     else:
@@ -111,7 +115,7 @@ def _print_memory(console: Console, found: Estimate) -> None:
                 f"{found.largest_micro_batch:,}" if found.largest_micro_batch else "none fits",
             )
         )
-    held = f"micro-batch {load.micro_batch:,} x {load.context:,} tokens, {load.optimizer}{recomputed}"
+    held = f"micro-batch {load.micro_batch:,} x {load.context:,} tokens, {load.dtype}, {load.optimizer}{recomputed}"
     _print_rows(console, f"memory of training ({held})", rows)
 
 
