@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import pylm.generate as generation
 from pylm.errors import ConfigError
 from pylm.generate import GenerationSettings, generate, prompt_tokens, sample_text, window_start
 from pylm.models.build import build_model
 from pylm.models.config import ModelConfig
-from pylm.sampling import SamplingSettings
+from pylm.sampling import SamplingSettings, sample
 
 GREEDY = SamplingSettings(temperature=0, top_k=0)
 
@@ -196,22 +197,28 @@ FAMILIES: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("switches", FAMILIES, ids=lambda switches: str(list(switches.values())[:2]))
-def test_every_family_says_the_same_with_and_without_its_cache(switches: dict[str, Any]) -> None:
+def test_every_family_has_the_same_logits_with_and_without_its_cache_past_a_full_context(
+    switches: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shape = {"vocab_size": 257, "n_layers": 2, "width": 16, "n_heads": 2, "max_context": 40, "init_std": 0.5}
     model = build_model(ModelConfig(**(shape | switches)))
-    texts = []
-    for cached in (True, False):
-        chosen = GenerationSettings(
-            SamplingSettings(temperature=1, top_k=5),
-            70,
-            ignore_end_of_text=True,
-            samples=2,
-            cached=cached,
-            seed=3,
-        )
-        texts.append([sample.text for sample in generate(model, Bytes(), list(b"Once"), chosen)])  # type: ignore[arg-type]
-    assert texts[0] == texts[1]
-    assert len(set(texts[0][0])) > 5
+    sampling = SamplingSettings(temperature=1, top_k=5)
+    seen: dict[bool, list[Tensor]] = {True: [], False: []}
+    texts = {}
+    for cached, logits in seen.items():
+
+        def recording(logits_BV: Tensor, *rest: Any, into: list[Tensor] = logits) -> Tensor:
+            into.append(logits_BV.clone())
+            return sample(logits_BV, *rest)
+
+        monkeypatch.setattr(generation, "sample", recording)
+        chosen = GenerationSettings(sampling, 70, ignore_end_of_text=True, samples=2, cached=cached, seed=3)
+        texts[cached] = [found.text for found in generate(model, Bytes(), list(b"Once"), chosen)]  # type: ignore[arg-type]
+    assert texts[True] == texts[False]
+    assert len(set(texts[True][0])) > 5
+    assert len(seen[True]) == 70
+    for ours, uncached in zip(seen[True], seen[False], strict=True):
+        assert (ours - uncached).abs().max() <= 1e-5 * uncached.abs().max()
 
 
 def test_a_long_prompt_reads_as_if_it_had_been_generated() -> None:

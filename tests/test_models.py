@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,9 @@ VARIANTS = {
 
 VARIANTS |= {
     "tiny": dataclasses.replace(find_preset("tiny-67k").model, vocab_size=50, max_context=32),
+    "tiny with ordinary gains": dataclasses.replace(
+        find_preset("tiny-67k").model, vocab_size=50, max_context=32, norm_gains="ones"
+    ),
     "stacks": dataclasses.replace(
         find_preset("stacks-577m").model, **WIDTHS, n_layers=4, n_stacks=3, dropout=0.0
     ),
@@ -71,14 +75,42 @@ def test_a_preset_has_the_exact_count(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mlp_hidden", "width", "layers", "heads", "count"),
-    [(4_096, 1_024, 24, 16, 435_471_360), (5_120, 1_280, 32, 20, 879_904_000)],
+    ("name", "changes", "count"),
+    [
+        ("llama-350m", {"mlp_hidden": 4_096}, 435_471_360),  # S3's printed ffn_mult 4
+        ("llama-700m", {"mlp_hidden": 5_120}, 879_904_000),
+        ("compressed-373m", {"tied": False}, 577_724_416),
+        ("compressed-373m", {"positions": "learned"}, 381_293_568),
+        ("compressed-373m", {"attention": "full"}, 372_904_960),
+        ("tiny-232k", {"vocab_size": 15}, 201_231),  # the characters of `simple`
+        ("stories-22.7m", {"vocab_size": 32_000}, 45_224_448),
+    ],
 )
-def test_the_printed_ffn_mult_of_s3_gives_its_own_counts(
-    mlp_hidden: int, width: int, layers: int, heads: int, count: int
-) -> None:
-    config = ModelConfig(n_layers=layers, width=width, n_heads=heads, mlp_hidden=mlp_hidden)
+def test_the_sources_other_counts_come_out(name: str, changes: dict[str, Any], count: int) -> None:
+    config = dataclasses.replace(find_preset(name).model, **changes)
     assert build_model(config, device="meta").n_parameters() == count
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("tiny")])
+def test_s1s_formula_gives_the_count_whatever_the_heads_and_the_context(name: str) -> None:
+    config = dataclasses.replace(find_preset(name).model, n_heads=1, max_context=7)
+    v, e, n_layers = config.vocab_size, config.width, config.n_layers
+    expected = 2 * v * e + v + n_layers * (12 * e**2 + 10 * e) + 2 * e
+    assert build_model(config, device="meta").n_parameters() == expected == find_preset(name).n_parameters
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_takes_its_first_step(name: str) -> None:
+    """On the meta device, where nothing is allocated, above 30 million parameters: benches/memory.py trains those."""
+    preset = find_preset(name)
+    device = "cpu" if preset.n_parameters < 30e6 else "meta"
+    model = build_model(preset.model, device=device)
+    tokens = torch.zeros(1, 17, dtype=torch.long, device=device)
+    F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    if device == "cpu":
+        torch.optim.AdamW(model.parameters(), lr=1e-4).step()
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(("heads", "width"), [(20, 1_024), (24, 1_280)])
@@ -113,6 +145,21 @@ def test_no_logit_depends_on_a_later_token(
     config: ModelConfig, future_leak: Callable[[Decoder], float]
 ) -> None:
     assert future_leak(build_model(config)) == 0.0
+
+
+@pytest.mark.parametrize("name", ["llama", "tiny", "stacks", "compressed", "gpt2"])
+def test_no_logit_depends_on_a_later_token_with_dropout(name: str) -> None:
+    """Where a CPU has no fused kernel for attention, and another one applies the mask."""
+    config = dataclasses.replace(VARIANTS[name], dropout=0.2)
+    model = build_model(config)
+    tokens = random_tokens(config, 2, 32)
+    changed = torch.cat((tokens[:, :20], (tokens[:, 20:] + 1) % config.vocab_size), dim=1)
+    logits = []
+    for inputs in (tokens, changed):
+        torch.manual_seed(5)
+        logits.append(model(inputs))
+    assert torch.equal(logits[0][:, :20], logits[1][:, :20])
+    assert not torch.equal(logits[0][:, 20:], logits[1][:, 20:])
 
 
 @each_variant
