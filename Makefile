@@ -17,6 +17,10 @@ format: environment
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+# PEERS and NEXT name interpreters with the peers of benches/tokenizer.py; without them only pylm is timed.
+bench-tokenizer: environment
+	.venv/bin/python benches/tokenizer.py $(if $(PEERS),--peers $(PEERS)) $(if $(NEXT),--next $(NEXT))
+
 bench-train:
 	.venv/bin/python benches/train.py
 

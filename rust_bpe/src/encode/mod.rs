@@ -25,7 +25,7 @@ use base::BaseTable;
 pub use cache::Cache;
 pub use known::KnownWords;
 pub use stream::Stream;
-use words::{Found, SHORT_BYTES, short_key};
+use words::{NO_KEY, SHORT_BYTES, short_key};
 
 /// The integer type of an array of ids.
 pub trait Id: Copy + Default + Send + Sync + 'static {
@@ -170,11 +170,11 @@ impl Encoder {
             let mut n_ids = 0;
             for &end in ends.iter() {
                 let is_short = end - start <= SHORT_BYTES;
-                let found = if is_short { cache.short.get(&short_key(text, start, end)) } else { None };
-                if let Some(Found::Ids(ids, count)) = found {
-                    batch[n_ids..n_ids + 4].copy_from_slice(&ids.map(T::from_id));
-                    n_ids += count;
-                } else {
+                let key = if is_short { short_key(text, start, end) } else { NO_KEY };
+                let (ids, count) = cache.short.look(&key);
+                batch[n_ids..n_ids + 4].copy_from_slice(&ids.map(T::from_id));
+                n_ids += count;
+                if count == 0 {
                     out.extend_from_slice(&batch[..n_ids]);
                     n_ids = 0;
                     self.recall(&text[start..end], cache).map_err(|error| error.moved(start as u64))?;
