@@ -17,8 +17,9 @@ from pathlib import Path
 
 from pylm.cli.main import main as pylm
 
+N_STEPS = 600
 COMMAND = (
-    "train --steps 300 --batch-size 8 --context 32 --save-every 3 --keep 2 --device cpu --set model.n_layers=2 "
+    f"train --steps {N_STEPS} --batch-size 8 --context 32 --save-every 3 --keep 2 --device cpu --set model.n_layers=2 "
     "--set model.width=64 --set model.n_heads=2 --set model.mlp_hidden=128 --set model.dropout=0.1 "
     "--set train.eval_every=20 --set train.eval_tokens=512 --set train.sample_every=50 --set train.sample_tokens=8"
 ).split()
@@ -63,18 +64,29 @@ def losses(run: str) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in map(json.loads, lines) if "loss" in line]
 
 
-def kill_often(n_kills: int, generator: random.Random, whole_s: float) -> list[int]:
+def saved_step() -> int:
+    """The step that the run would go on from."""
+    try:
+        return int(json.loads(Path("runs/killed/checkpoints/last.json").read_text())["step"])
+    except FileNotFoundError:
+        return -1
+
+
+def kill_often(n_kills: int, generator: random.Random) -> list[int]:
     """Start the run again and again, killing it; returns the steps it stood at."""
     steps = []
-    for _ in range(n_kills):
+    for number in range(n_kills):
         process = start([*COMMAND, "--run", "killed"])
-        # Twice what a start takes, so that about half of the processes get to train for a while.
-        time.sleep(generator.uniform(0, whole_s / 5))
+        if number % 2:  # while it starts, perhaps; else somewhere between here and its share of the way
+            time.sleep(generator.uniform(0, 0.6))
+        else:
+            goal = min(saved_step() + generator.randint(0, 2 * N_STEPS // n_kills), N_STEPS - 20)
+            while saved_step() < goal and os.waitpid(process, os.WNOHANG)[0] == 0:
+                time.sleep(0.001)
+            time.sleep(generator.uniform(0, 0.05))
         os.kill(process, signal.SIGKILL)
-        if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0:
-            raise SystemExit("the run ended before all kills: make it longer")
-        pointer = Path("runs/killed/checkpoints/last.json")
-        steps.append(json.loads(pointer.read_text())["step"] if pointer.exists() else -1)
+        os.waitpid(process, 0)
+        steps.append(saved_step())
     return steps
 
 
@@ -88,9 +100,9 @@ def main() -> None:
         Path("words.txt").write_text("\n".join(words) + "\n")
         finish(["tokenize", "words.txt", "--format", "lines", "--tokenizer", "byte"])
         whole_s = finish([*COMMAND, "--run", "in-peace"])
-        steps = kill_often(n_kills, generator, whole_s)
+        steps = kill_often(n_kills, generator)
         finish([*COMMAND, "--run", "killed"])
-        print(f"undisturbed    {whole_s:.1f} s, 300 steps")
+        print(f"undisturbed    {whole_s:.1f} s, {N_STEPS} steps")
         print(f"killed         {n_kills} times, the checkpoint then at step {', '.join(map(str, steps))}")
         same = weights("killed") == weights("in-peace")
         print(f"weights        {'equal to the bit' if same else 'DIFFERENT'}")

@@ -5,7 +5,7 @@ Block by block: blocks of one shape are compiled once. Evaluations and samples, 
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -37,7 +37,9 @@ def compiling(model: Decoder, backend: str | Callable[..., Any] = "inductor") ->
         raise TrainingError(f"torch.compile failed: {reason}; go on with --compile off") from error
 
 
-def eagerly() -> AbstractContextManager[object]:
-    """Inside, compiled blocks run as they were written."""
+def eagerly(compiled: bool = True) -> AbstractContextManager[object]:
+    """Inside, compiled blocks run as they were written; where nothing is compiled there is nothing to do."""
+    if not compiled:
+        return nullcontext()  # the stance would import the compiler, two seconds
     stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return stance

@@ -35,7 +35,12 @@ def summed_cross_entropy(
     add up to the whole batch's gradient after one division by its number of targets.
     """
     x_ND = _features(model, tokens_BT, documents_BT)
-    loss: Tensor = _HeadLoss.apply(x_ND, model.head_weight, model.head_bias, targets_BT.flatten())
+    return head_loss(x_ND, model.head_weight, model.head_bias, targets_BT.flatten())
+
+
+def head_loss(x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
+    """The same from features and the head's matrix: the sum of the cross entropies of x @ W.T + b, float32."""
+    loss: Tensor = _HeadLoss.apply(x_ND, weight_VD, bias_V, targets_N)
     return loss
 
 

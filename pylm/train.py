@@ -82,7 +82,7 @@ class Trainer:
         )
         self.clock = Clock(train, config.schedule, self.state.elapsed_s, started_s)
         self.progress = ProgressLine()
-        self._compiles = compiles(train.compile, self.device)
+        self._compiled = self._to_compile = compiles(train.compile, self.device)
         self._save_s = 0.0  # seconds of the last save
         self._eval_tokens, self._final_tokens = train.eval_tokens, train.final_eval_tokens
         self._eval_rate = 1.0  # tokens a second
@@ -173,12 +173,12 @@ class Trainer:
     def _take_step(self) -> None:
         """Step; the first one of a process compiles, if it is to, and says so."""
         batch = self.feed.take()
-        if not self._compiles:
+        if not self._to_compile:
             return self.stepper.step(batch)
-        self._compiles = False
+        self._to_compile = False
         self.progress.log("torch.compile: the first step compiles the blocks, which can take a minute")
         began = time.monotonic()
-        with self._pause(), compiling(self.model):
+        with compiling(self.model):
             self.stepper.step(batch)
             self.stepper.report()
         self.progress.log(f"torch.compile: done in {duration(time.monotonic() - began)}")
@@ -221,7 +221,7 @@ class Trainer:
         if self.val is None:
             return None
         train = self.config.train
-        with self._pause(), eagerly(), self.precision.context():
+        with self._pause(), eagerly(self._compiled), self.precision.context():
             return evaluate(
                 self.model,
                 self.val.tokens,
@@ -259,7 +259,7 @@ class Trainer:
             if self.data.end_of_text_id is not None
             else self.tokenizer.decode(self.data.first.train.tokens[:1])
         )
-        with self._pause(), eagerly():
+        with self._pause(), eagerly(self._compiled):
             text = sample_text(self.model, self.tokenizer, prompt, n_tokens, SamplingSettings())
         self.texts.write({"step": self.state.step, "prompt": prompt, "text": text})
         self.progress.log(f"step {self.state.step:,}: sample:\n{text}\n")

@@ -1,5 +1,9 @@
 """Compiled blocks train as the others do, keep their names, and stay out of what changes its shape."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,16 @@ def _batch(number: int) -> StepBatch:
     return StepBatch((ids_BL[:, :-1], ids_BL[:, 1:], documents_BT), 2, 64)
 
 
-def test_compiled_blocks_take_the_same_steps_under_the_same_names(tmp_path: Path) -> None:
+def test_compiled_blocks() -> None:
+    """In a process of its own: after the compiler has run in this one, no test could fork it to kill its child."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, __file__], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def check_compiled_blocks_take_the_same_steps_under_the_same_names(tmp_path: Path) -> None:
     graphs: list[torch.fx.GraphModule] = []
 
     def keep(graph: torch.fx.GraphModule, _: Any) -> Any:
@@ -58,7 +71,7 @@ def test_compiled_blocks_take_the_same_steps_under_the_same_names(tmp_path: Path
     assert not any("_orig_mod" in name for name in compiled.model.state_dict())
 
 
-def test_a_failing_compiler_is_one_line() -> None:
+def check_a_failing_compiler_is_one_line() -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no compiler here")
 
@@ -74,3 +87,9 @@ def test_auto_compiles_where_it_pays() -> None:
     assert [compiles("auto", torch.device(kind)) for kind in ("cpu", "cuda", "mps")] == [False, True, False]
     assert compiles("on", torch.device("cpu"))
     assert not compiles("off", torch.device("cuda"))
+
+
+if __name__ == "__main__":
+    check_a_failing_compiler_is_one_line()
+    with tempfile.TemporaryDirectory() as _folder:
+        check_compiled_blocks_take_the_same_steps_under_the_same_names(Path(_folder))

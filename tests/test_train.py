@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from pylm import precision
+from pylm import precision, reporter
 from pylm.accounting.run import what_fits
 from pylm.cli.main import main
 from pylm.clock import Clock
@@ -86,6 +87,8 @@ class Child:
                     main(list(arguments))
             except SystemExit as ended:
                 code = int(ended.code or 0)
+            except BaseException:
+                self.log.write_text(traceback.format_exc())
             finally:
                 os._exit(code)
 
@@ -236,10 +239,21 @@ def test_more_steps_go_on_with_a_finished_run(home: Path) -> None:
 def test_another_micro_batch_sees_the_same_samples(home: Path) -> None:
     arguments = [item for item in TINY if item != "model.dropout=0.1"]
     arguments = [*TINY[: TINY.index("model.dropout=0.1") - 1], *TINY[TINY.index("model.dropout=0.1") + 1 :]]
+    arguments += ["--set", "schedule.kind=constant", "--warmup", "0"]  # so that the length changes no rate
     for name, micro in (("micro-8", "8"), ("micro-2", "2")):
         pylm(home, "train", "--run", name, "--steps", "15", *arguments, "--micro-batch", micro)
-    records = [json.loads((home / "runs" / name / "run.json").read_text()) for name in ("micro-8", "micro-2")]
-    assert records[0]["loss"] == pytest.approx(records[1]["loss"], abs=1e-5)
+    pylm(home, "train", "--run", "micro-8-4", "--steps", "6", *arguments, "--micro-batch", "8")
+    pylm(home, "train", "--run", "micro-8-4", "--steps", "15", *arguments, "--micro-batch", "4")
+    for other in ("micro-2", "micro-8-4"):
+        lines = [_losses(home, name) for name in ("micro-8", other)]
+        assert [step for step, _ in lines[0]] == [step for step, _ in lines[1]]
+        for (_, first), (_, second) in zip(*lines, strict=True):
+            assert first == pytest.approx(second, abs=1e-5)
+
+
+def _losses(home: Path, run: str) -> list[tuple[int, float]]:
+    lines = (home / "runs" / run / "metrics.jsonl").read_text().splitlines()
+    return [(line["step"], line["loss"]) for line in map(json.loads, lines) if "loss" in line]
 
 
 def test_a_changed_setting_is_refused_with_both_values(home: Path) -> None:
@@ -523,6 +537,7 @@ def test_bfloat16_is_refused_where_the_processor_has_none(
     monkeypatch.setattr(precision, "_matmul_s", seconds.__getitem__)
     assert "is 3.0 times slower than in float32" in error_line(pylm(home, *command, "bfloat16", check=1))
     seconds[torch.bfloat16] = 0.5
+    monkeypatch.setattr(reporter, "matmul_flops_per_s", lambda *_: 1e9)  # seconds, without the instructions
     result = pylm(home, *command, "bfloat16")
     assert "bfloat16: a matrix product on this processor is 2.0 times as fast" in result.stderr
     assert "nothing to do" in pylm(home, "train", "--run", "low", "--steps", "2").stderr

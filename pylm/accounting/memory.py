@@ -70,6 +70,9 @@ def training_memory(config: ModelConfig, load: Load) -> Memory:
     )
     # The activations fall as the gradients rise, so that the peak is at an end: at the loss, or at the last gradient.
     at_loss = activations + loss + (gradients if load.accumulates else 0)
+    if load.early_update and load.activation_checkpointing and not config.tied:
+        # The head's gradient is used up before the first block is there in full.
+        at_loss -= min(loss, load.micro_batch * load.context * max(_BLOCKS[config.family](config, load)))
     at_end = gradients + _last_gradients(config, load)
     at_step = gradients + _step_bytes(config, load)
     total = weights + optimizer + max(at_loss, at_end, at_step) + overhead
