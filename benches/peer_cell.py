@@ -44,6 +44,7 @@ def train_pylm(job: Job) -> Found:
     tokenizer, report = train_vocabulary(
         [job["corpus"]], settings, out=Path(job["out"], "tokenizer.json"), jobs=job["threads"]
     )
+    _note_peak()
     return (
         [_stages(report, "reading", "counting", "merging")],
         _merged(tokenizer.merges),
@@ -110,11 +111,13 @@ def encode_pylm(job: Job) -> Found:
     _note_base()
     seconds = []
     for _ in range(job["passes"]):
-        outcome = tokenize([job["corpus"]], settings, out=Path(job["out"]), jobs=job["threads"], force=True)
+        outcome = tokenize(
+            [job["corpus"]], settings, out=Path(job["out"], "dataset"), jobs=job["threads"], force=True
+        )
         assert outcome.report is not None
         seconds.append(_stages(outcome.report, "reading", "encoding"))
     _note_peak()
-    ids = _ids_of_dataset(Path(job["out"]))
+    ids = _ids_of_dataset(Path(job["out"], "dataset"))
     return seconds, [ids.tobytes()], len(ids)
 
 
