@@ -110,5 +110,10 @@ def test_a_hostile_pattern_ends_in_an_error() -> None:
         _bpe.split(r"(?:a|b|ab)*c(?!x)", b"ab" * 1_000_000)
 
 
+def test_a_bad_byte_that_leads_the_library_out_of_the_text_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"given up: bytes that are not UTF-8 lead it out of the text, at byte"):
+        _bpe.split("^.*^.$", b"a\t\0\x9b\x9b\0\x0c*$\nab\x03\x0b\0\x0c\n\xa0")
+
+
 def test_bytes_that_are_no_utf8_are_neither_letters_nor_space() -> None:
     assert _bpe.split("gpt2", b"caf\xe9 1\xff2 \xc3\xa9").tolist() == [3, 4, 6, 7, 8, 11]

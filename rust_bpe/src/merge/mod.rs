@@ -1,7 +1,8 @@
 //! Merging the symbols of one pre-token: the pair of the lowest rank first, of several such the leftmost.
 //!
 //! That rule alone defines the tokens. [`small`] and [`scan`] follow it for short sequences, [`heap`] for sequences of any
-//! length in time n log n, [`long`] in time n by joining pieces. All four give the same tokens.
+//! length in time n log n, [`buckets`] rank by rank where the order of the merges allows it, [`long`] in time n by joining
+//! pieces. All five give the same tokens.
 //!
 //! Why pieces can be joined: merges never undo a boundary, so what happens between two boundaries that survive is what
 //! happens to that stretch alone. It follows, for any table of ranks, that when the last token of A and the first token
@@ -9,6 +10,8 @@
 //! merge across the border both sides evolve as they do alone, the two tokens at the border among them, in the same
 //! order; so the merge across would also be made when those two stand alone.
 
+mod buckets;
+mod chain;
 mod heap;
 mod long;
 mod pairs;
@@ -21,7 +24,11 @@ pub(crate) use pairs::PairTable;
 pub(crate) use scan::{MAX_SCAN, Scan};
 
 use crate::token::TokenId;
+use buckets::Buckets;
 use small::MAX_SMALL;
+
+/// Longer sequences go to [`buckets`] where they may; below, a heap stays in the caches.
+const MAX_HEAP: usize = 1 << 14;
 
 /// The rank of a pair that no merge joins; above every rank.
 pub(crate) const NO_RANK: u32 = (1 << 21) - 1;
@@ -33,6 +40,11 @@ pub(crate) trait Ranks {
 
     /// What a merge makes.
     fn result(&self, rank: u32) -> TokenId;
+
+    /// Whether what a merge makes is a part of later merges alone.
+    fn in_order(&self) -> bool {
+        false
+    }
 }
 
 /// Two tokens that become one; the rank of a merge is its place in a list of them.
@@ -49,6 +61,7 @@ pub(crate) struct MergeTable {
     pairs: PairTable,
     /// By rank.
     results: Vec<TokenId>,
+    in_order: bool,
 }
 
 impl MergeTable {
@@ -57,7 +70,7 @@ impl MergeTable {
         for (merge, rank) in merges.iter().zip(0..) {
             pairs.insert(merge.left, merge.right, rank);
         }
-        Self { pairs, results: merges.iter().map(|merge| merge.result).collect() }
+        Self { pairs, results: merges.iter().map(|merge| merge.result).collect(), in_order: in_order(merges) }
     }
 }
 
@@ -71,6 +84,24 @@ impl Ranks for MergeTable {
     fn result(&self, rank: u32) -> TokenId {
         self.results[rank as usize]
     }
+
+    fn in_order(&self) -> bool {
+        self.in_order
+    }
+}
+
+/// See [`Ranks::in_order`].
+fn in_order(merges: &[Merge]) -> bool {
+    let largest = merges.iter().map(|merge| merge.left.max(merge.right)).max().unwrap_or(0);
+    let mut first_use = vec![usize::MAX; largest as usize + 1];
+    for (rank, merge) in merges.iter().enumerate().rev() {
+        first_use[merge.left as usize] = rank;
+        first_use[merge.right as usize] = rank;
+    }
+    merges
+        .iter()
+        .enumerate()
+        .all(|(rank, merge)| first_use.get(merge.result as usize).is_none_or(|&first| first > rank))
 }
 
 /// The workspace of the ways, kept between calls.
@@ -78,6 +109,7 @@ impl Ranks for MergeTable {
 pub(crate) struct Merger {
     scan: Scan,
     heap: Heap,
+    buckets: Buckets,
 }
 
 impl Merger {
@@ -89,8 +121,10 @@ impl Merger {
         } else if symbols.len() <= MAX_SCAN {
             let n_tokens = self.scan.merge(symbols, ranks);
             symbols.truncate(n_tokens);
-        } else {
+        } else if symbols.len() <= MAX_HEAP || !ranks.in_order() {
             self.heap.merge(symbols, ranks);
+        } else {
+            self.buckets.merge(symbols, ranks);
         }
     }
 }

@@ -32,6 +32,20 @@ impl Ranks for Table {
     fn result(&self, rank: u32) -> TokenId {
         self.results[rank as usize]
     }
+
+    fn in_order(&self) -> bool {
+        let merges: Vec<Merge> = self
+            .results
+            .iter()
+            .zip(0..)
+            .map(|(&result, rank)| {
+                let (&(left, right), _) =
+                    self.map.iter().find(|(_, found)| found.0 == rank).expect("a merge of each rank");
+                Merge { left, right, result }
+            })
+            .collect();
+        in_order(&merges)
+    }
 }
 
 impl Symbols for Table {
@@ -94,6 +108,11 @@ fn agree(table: &Table, merger: &mut Merger, long: &mut Long) {
     let mut heaped = table.symbols.clone();
     merger.heap.merge(&mut heaped, table);
     assert_eq!(heaped, expected, "heap");
+    if table.in_order() {
+        let mut bucketed = table.symbols.clone();
+        merger.buckets.merge(&mut bucketed, table);
+        assert_eq!(bucketed, expected, "buckets");
+    }
     let mut joined = vec![7];
     long.merge(table, table, merger, &mut joined);
     assert_eq!(joined[1..], expected, "long");
@@ -149,6 +168,7 @@ fn tokens_as_long_as_the_text_take_no_quadratic_time() {
     let mut token = 0;
     for level in 0..n_levels {
         table.pairs.insert(token, token, level);
+        table.map.insert((token, token), (level, 2 + level));
         token = 2 + level;
         table.results.push(token);
         table.lengths.push(2 << level);
@@ -159,7 +179,10 @@ fn tokens_as_long_as_the_text_take_no_quadratic_time() {
         table.symbols = vec![0; n_symbols];
         for _ in 0..3 {
             let mut expected = table.symbols.clone();
-            merger.merge(&mut expected, &table);
+            merger.heap.merge(&mut expected, &table);
+            let mut bucketed = table.symbols.clone();
+            merger.buckets.merge(&mut bucketed, &table);
+            assert_eq!(bucketed, expected);
             let mut merged = Vec::new();
             long.merge(&table, &table, &mut merger, &mut merged);
             assert_eq!(merged, expected);

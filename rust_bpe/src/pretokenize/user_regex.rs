@@ -4,6 +4,7 @@
 //! of valid UTF-8 matches nothing, so it lies between matches. The library counts steps back, so an expression that tries
 //! too many ways ends in an error; one that reads far ahead from every place is slow instead.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use fancy_regex::{BytesMode, Regex, RegexBuilder};
@@ -77,11 +78,15 @@ impl UserRegex {
     /// The first match from `at` on that does not lie inside a character. `last` is where the pre-token began, for errors.
     fn find(&self, text: &[u8], mut at: usize, last: usize) -> Result<Option<(usize, usize)>> {
         while at <= text.len() {
-            let found = self.regex.find_from_pos(text, at).map_err(|error| Error::Text {
+            let given_up = |reason: String| Error::Text {
                 position: last as u64,
-                message: format!("the pattern {} was given up: {error}", shown(self.as_str())),
-            })?;
-            match found.map(|found| (found.start(), found.end())) {
+                message: format!("the pattern {} was given up: {reason}", shown(self.as_str())),
+            };
+            // fancy-regex 0.20 takes a bad byte for the lead of a character, and may so step behind the end and panic.
+            let found = catch_unwind(AssertUnwindSafe(|| self.regex.find_from_pos(text, at)))
+                .map_err(|_| given_up("bytes that are not UTF-8 lead it out of the text".into()))?
+                .map_err(|error| given_up(error.to_string()))?;
+            match found.map(|found| (found.start(), found.end().min(text.len()))) {
                 Some((from, to)) if from == to && is_inside_char(text, from) => at = from + 1,
                 result => return Ok(result),
             }

@@ -36,6 +36,8 @@ pub fn corpus(data: &[u8]) {
                 assert_eq!(whole, lines(file));
             }
         }
+        // Of a damaged packing and a damaged record, which is met first depends on what is unpacked at once.
+        (Err(_), Err(_)) if packing != Packing::None => {}
         (whole, blocks) => assert_eq!(blocks.map_err(|e| e.to_string()), whole.map_err(|e| e.to_string())),
     }
 }
