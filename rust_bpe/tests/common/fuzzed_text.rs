@@ -82,14 +82,17 @@ pub fn encoding(data: &[u8]) {
     let (pairs, text) = rest.split_at((*n_merges as usize * 2).min(rest.len()) & !1);
     let text = &text[..text.len().min(1000)]; // the slow twin is quadratic
     let mut merges: Vec<(u32, u32)> = Vec::new();
+    let mut lengths = vec![1; 256]; // doubled thirty times, a token alone would fill the memory
     for pair in pairs.chunks_exact(2) {
         // A byte below 128 is that byte, one above a merge made before, counted back.
         let n_symbols = 256 + merges.len() as u32;
         let symbol =
             |byte: u8| if byte < 128 { byte.into() } else { n_symbols - 1 - u32::from(byte - 128) % n_symbols };
         let merge = (symbol(pair[0]), symbol(pair[1]));
-        if !merges.contains(&merge) {
+        let length = lengths[merge.0 as usize] + lengths[merge.1 as usize];
+        if length <= 1 << 12 && !merges.contains(&merge) {
             merges.push(merge);
+            lengths.push(length);
         }
     }
     let specials = ["<|endoftext|>", "<|a|>", "<|a|><|a|>", "\0\0"].map(str::to_owned);
