@@ -111,7 +111,9 @@ def test_a_hostile_pattern_ends_in_an_error() -> None:
 
 
 def test_a_bad_byte_that_leads_the_library_out_of_the_text_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"given up: bytes that are not UTF-8 lead it out of the text, at byte"):
+    with pytest.raises(
+        DataError, match=r"given up: bytes that are not UTF-8 lead it out of the text, at byte"
+    ):
         _bpe.split("^.*^.$", b"a\t\0\x9b\x9b\0\x0c*$\nab\x03\x0b\0\x0c\n\xa0")
 
 
