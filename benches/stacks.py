@@ -9,6 +9,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -40,18 +41,22 @@ def main() -> None:
 def looped(stack: Stack, x: Tensor) -> Tensor:
     """The stack as its definition reads: one layer after another."""
     n, width, wide = stack.n_layers, x.shape[2], stack.reduce.n_out
-    outputs = []
     q, k, v = (part.split(width) for part in stack.attention.qkv.weight.split(n * width))
-    biases = [part.split(width) for part in stack.attention.qkv.bias.split(n * width)]
+    q_bias, k_bias, v_bias = (part.split(width) for part in stack.attention.qkv.bias.split(n * width))
+    # Taken apart once: a slice in the loop would have a gradient of the whole size for each layer.
+    matrices = [part.weight.unbind(0) for part in (stack.out, stack.reduce, stack.up, stack.down)]
+    biases = [part.bias.view(n, -1).unbind(0) for part in (stack.out, stack.reduce, stack.up, stack.down)]
+    gains, shifts = (part.view(n, -1).unbind(0) for part in (stack.norm.weight, stack.norm.bias))
+    outputs = []
     for i in range(n):
-        heads = [F.linear(x, w[i], b[i]) for w, b in zip((q, k, v), biases, strict=True)]
+        heads = [F.linear(x, q[i], q_bias[i]), F.linear(x, k[i], k_bias[i]), F.linear(x, v[i], v_bias[i])]
         heads = [h.unflatten(-1, (-1, stack.attention.head_size)).transpose(1, 2) for h in heads]
         mixed = F.scaled_dot_product_attention(*heads, is_causal=True).transpose(1, 2).flatten(2)
-        a = F.linear(mixed, stack.out.weight[i], stack.out.bias.split(width)[i])
-        r = F.linear(x + a, stack.reduce.weight[i], stack.reduce.bias.split(wide)[i])
-        normed = F.layer_norm(r, (wide,), stack.norm.weight.split(wide)[i], stack.norm.bias.split(wide)[i])
-        hidden = F.relu(F.linear(normed, stack.up.weight[i], stack.up.bias.split(4 * wide)[i]))
-        outputs.append(r + F.linear(hidden, stack.down.weight[i], stack.down.bias.split(wide)[i]))
+        out, reduce, up, down = (
+            partial(F.linear, weight=w[i], bias=b[i]) for w, b in zip(matrices, biases, strict=True)
+        )
+        r = reduce(x + out(mixed))
+        outputs.append(r + down(F.relu(up(F.layer_norm(r, (wide,), gains[i], shifts[i])))))
     return stack.wide_down(F.relu(stack.wide_up(torch.cat(outputs, dim=-1))))
 
 

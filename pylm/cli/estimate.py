@@ -106,7 +106,7 @@ def _print_memory(console: Console, found: Estimate) -> None:
     recomputed = ", activations recomputed" if load.activation_checkpointing else ""
     parts = ("weights", "gradients", "optimizer", "activations", "loss", "overhead")
     rows = [(part, _size(getattr(memory, part))) for part in parts]
-    rows.append(("at the most, at a time", _size(memory.total)))
+    rows.append(("peak (not all at once)", _size(memory.total)))
     if found.available_bytes is not None:
         rows.append(("there is", _size(found.available_bytes)))
         rows.append(
