@@ -15,11 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from pylm.cli.main import main as pylm
+import pylm.launch  # noqa: F401  # torch, once for all processes
+from pylm.cli.main import main as run_pylm
 
-N_STEPS = 600
+N_STEPS = 300
 COMMAND = (
-    f"train --steps {N_STEPS} --batch-size 8 --context 32 --save-every 3 --keep 2 --device cpu --set model.n_layers=2 "
+    f"train --steps {N_STEPS} --batch-size 8 --context 32 --save-every 5 --keep 2 --device cpu --set model.n_layers=2 "
     "--set model.width=64 --set model.n_heads=2 --set model.mlp_hidden=128 --set model.dropout=0.1 "
     "--set train.eval_every=20 --set train.eval_tokens=512 --set train.sample_every=50 --set train.sample_tokens=8"
 ).split()
@@ -35,7 +36,7 @@ def start(arguments: list[str]) -> int:
         with Path(os.devnull).open("w") as nowhere:
             sys.stderr = nowhere
             with contextlib.redirect_stdout(nowhere):
-                pylm(arguments)
+                run_pylm(arguments)
     except SystemExit as ended:
         code = int(ended.code or 0)
     finally:
