@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -176,16 +175,22 @@ JOBS: dict[tuple[str, str], Callable[[Job], Found]] = {
 _base_mb = _peak_mb = 0.0
 
 
+def _high_water_mb() -> float:
+    """The most memory this program has held (what getrusage says begins with its parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
+
+
 def _note_base() -> None:
     """Memory held before there is any text."""
     global _base_mb
-    _base_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    _base_mb = _high_water_mb()
 
 
 def _note_peak() -> None:
     """The most that was held, before results are read back and digested."""
     global _peak_mb
-    _peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    _peak_mb = _high_water_mb()
 
 
 def _pieces(job: Job) -> list[str]:
