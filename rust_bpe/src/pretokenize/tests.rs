@@ -296,3 +296,16 @@ fn names_and_published_spellings_are_known_again() {
     }
     assert_eq!(Pattern::parse(r"\S").unwrap().name(), "regex");
 }
+
+#[test]
+fn an_expression_that_calls_its_groups_is_refused() {
+    for source in
+        [r"(a|b\g<0>)", r"(a)\g0", r"(?>a*)(?R)?", r"(a)(?1)", r"(?<n>a)(?&n)", r"(a)(?-1)", r"(?P<n>a)(?P>n)"]
+    {
+        let error = Pattern::parse(source).unwrap_err().to_string();
+        assert!(error.contains("expected an expression without calls"), "{source}: {error}");
+    }
+    for source in [r"(?i:a)\w+", r"a\\g|.", r"(?=[A-Z])(?!x)(?<=y).", r"(?-i)a+", r"(\(\?)R"] {
+        assert!(Pattern::parse(source).is_ok(), "{source}");
+    }
+}

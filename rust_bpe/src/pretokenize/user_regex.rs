@@ -41,6 +41,13 @@ impl UserRegex {
                 source.len()
             )));
         }
+        if has_calls(source) {
+            return Err(Error::Setting(format!(
+                "pattern {} calls a group or itself (\\g, (?R)): expected an expression without calls, which the limit on \
+                 steps does not bound",
+                shown(source)
+            )));
+        }
         let regex = RegexBuilder::new(source)
             .oniguruma_mode(true)
             .multi_line(true)
@@ -93,6 +100,32 @@ impl UserRegex {
         }
         Ok(None)
     }
+}
+
+/// Whether an expression may call one of its groups, as `\g<1>`, `(?1)`, `(?&name)` and `(?R)` do: fancy-regex 0.20 keeps every
+/// call on a stack, gigabytes of it when an expression calls itself.
+fn has_calls(source: &str) -> bool {
+    let mut rest = source;
+    while let Some(place) = rest.find(['\\', '(']) {
+        let (here, behind) = rest[place..].split_at(1);
+        let mut next = behind.chars();
+        if here == "\\" {
+            if next.next() == Some('g') {
+                return true;
+            }
+        } else if next.next() == Some('?') {
+            match next.next() {
+                Some('R' | '&' | '0'..='9') => return true,
+                Some('+' | '-') if next.next().is_some_and(|c| c.is_ascii_digit()) => return true,
+                Some('P') if next.next() == Some('>') => return true,
+                _ => next = behind.chars(),
+            }
+        } else {
+            next = behind.chars();
+        }
+        rest = next.as_str();
+    }
+    false
 }
 
 /// The expression for a message of one line.
