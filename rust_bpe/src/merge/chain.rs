@@ -1,5 +1,6 @@
 //! A sequence whose neighbours join: its live positions as a linked list, each with the rank of the pair that begins there.
 
+use super::compact;
 use super::{NO_RANK, Ranks};
 use crate::token::TokenId;
 
@@ -65,13 +66,7 @@ impl Chain {
 
     /// Moves the tokens that are left together.
     pub fn compact(&self, symbols: &mut Vec<TokenId>) {
-        let mut n_tokens = 0;
-        let mut position = 0;
-        while position < symbols.len() {
-            symbols[n_tokens] = symbols[position];
-            n_tokens += 1;
-            position = self.next[position] as usize;
-        }
+        let n_tokens = compact(symbols, |position| self.next[position] as usize);
         symbols.truncate(n_tokens);
     }
 }

@@ -131,3 +131,17 @@ impl Merger {
 
 #[cfg(test)]
 mod tests;
+
+/// Moves the tokens that are left together: each stands at its first symbol, and `next` has where the one after it does.
+/// Returns how many there are.
+#[inline(always)]
+fn compact(symbols: &mut [TokenId], next: impl Fn(usize) -> usize) -> usize {
+    let mut n_tokens = 0;
+    let mut position = 0;
+    while position < symbols.len() {
+        symbols[n_tokens] = symbols[position];
+        n_tokens += 1;
+        position = next(position);
+    }
+    n_tokens
+}

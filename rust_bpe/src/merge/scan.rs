@@ -4,6 +4,7 @@
 //! not move; a symbol that is swallowed leaves a hole. Blocks remember their minimum: a merge changes three keys, looks
 //! through at most three blocks and then through the minima.
 
+use super::compact;
 use super::{NO_RANK, Ranks};
 use crate::token::TokenId;
 
@@ -71,7 +72,7 @@ impl Scan {
                 self.refresh(gone / BLOCK);
             }
         }
-        self.compact(symbols)
+        compact(symbols, |position| self.next[position] as usize)
     }
 
     fn start(&mut self, symbols: &[TokenId], ranks: &impl Ranks, n_blocks: usize) {
@@ -99,16 +100,5 @@ impl Scan {
     #[inline]
     fn refresh(&mut self, block: usize) {
         self.minima[block] = self.keys[block].iter().copied().fold(NO_KEY, i32::min);
-    }
-
-    fn compact(&self, symbols: &mut [TokenId]) -> usize {
-        let mut n_tokens = 0;
-        let mut position = 0;
-        while position < symbols.len() {
-            symbols[n_tokens] = symbols[position];
-            n_tokens += 1;
-            position = self.next[position] as usize;
-        }
-        n_tokens
     }
 }

@@ -8,7 +8,8 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::interrupt::{interruptible, watched};
-use super::tokenizer::{Tokenizer, special_ids_of, ties_of};
+use super::names::{special_ids_of, ties_of};
+use super::tokenizer::Tokenizer;
 use crate::corpus::{
     BLOCK_BYTES, Corpus, Cut, Field, Format, Input, Markers, OpenRecords, Packing, RecordSource, Side, SplitMethod,
     SplitRequest,

@@ -3,6 +3,8 @@
 mod errors;
 mod interrupt;
 mod job;
+mod learner;
+mod names;
 mod pretokenize;
 mod tokenizer;
 
@@ -12,6 +14,7 @@ use pyo3::prelude::*;
 fn _bpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__build_profile__", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     job::register(module)?;
+    learner::register(module)?;
     pretokenize::register(module)?;
     tokenizer::register(module)?;
     module.delattr("__all__") // the stub lists the names

@@ -1,4 +1,4 @@
-//! `Tokenizer`, `Stream` and `Learner`: encoding, decoding, the vocabulary files, training from memory.
+//! `Tokenizer` and `Stream`: encoding, decoding, the vocabulary files.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,20 +9,17 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
-use super::interrupt::interruptible;
+use super::names::{special_ids_of, special_of};
 use crate::encode::{self, Cache, Encoder, Id};
 use crate::error::{Error, Result};
-use crate::monitor::Monitor;
 use crate::pretokenize::Pattern;
 use crate::special::Special;
 use crate::token::{Dtype, TokenId};
-use crate::train::Ties;
-use crate::vocabulary::{self, LearnOptions, SpecialIds, Vocabulary};
+use crate::vocabulary::{self, Vocabulary};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Tokenizer>()?;
-    module.add_class::<Stream>()?;
-    module.add_class::<Learner>()
+    module.add_class::<Stream>()
 }
 
 #[pyclass(frozen, module = "pylm._bpe")]
@@ -203,7 +200,7 @@ impl Tokenizer {
 }
 
 impl Tokenizer {
-    fn new(vocabulary: Vocabulary) -> Self {
+    pub(super) fn new(vocabulary: Vocabulary) -> Self {
         Self { encoder: Arc::new(Encoder::new(Arc::new(vocabulary))), caches: Arc::default() }
     }
 
@@ -301,51 +298,6 @@ impl Stream {
     }
 }
 
-#[pyclass(frozen, module = "pylm._bpe")]
-struct Learner {
-    /// None when it has learned.
-    learner: Mutex<Option<vocabulary::Learner>>,
-}
-
-#[pymethods]
-impl Learner {
-    #[new]
-    fn new(
-        pattern: &str,
-        over_bytes: bool,
-        special_tokens: Vec<String>,
-        special_ids: &str,
-        threads: usize,
-    ) -> PyResult<Self> {
-        let (pattern, special_ids) = (Pattern::parse(pattern)?, special_ids_of(special_ids)?);
-        let learner = vocabulary::Learner::new(pattern, over_bytes, special_tokens, special_ids, threads)?;
-        Ok(Self { learner: Mutex::new(Some(learner)) })
-    }
-
-    fn add(&self, py: Python<'_>, texts: Vec<PyBackedBytes>) -> PyResult<()> {
-        interruptible(py, &Monitor::new(), |monitor| {
-            let texts: Vec<&[u8]> = texts.iter().map(|text| &text[..]).collect();
-            let mut learner = self.learner.lock().unwrap_or_else(PoisonError::into_inner);
-            learner.as_mut().ok_or_else(ended)?.add(&texts, monitor)
-        })
-    }
-
-    fn learn(
-        &self,
-        py: Python<'_>,
-        vocab_size: usize,
-        ties: &str,
-        min_frequency: u64,
-        max_token_bytes: Option<usize>,
-    ) -> PyResult<Tokenizer> {
-        let options = LearnOptions { vocab_size, ties: ties_of(ties)?, min_frequency, max_token_bytes };
-        interruptible(py, &Monitor::new(), |monitor| {
-            let learner = self.learner.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(ended)?;
-            learner.learn(&options, monitor).map(|(vocabulary, _)| Tokenizer::new(vocabulary))
-        })
-    }
-}
-
 /// An array of ids in the type of its vocabulary.
 enum Ids {
     U16(Vec<u16>),
@@ -378,36 +330,6 @@ fn in_text(index: usize, error: Error) -> Error {
     }
 }
 
-fn ended() -> Error {
+pub(super) fn ended() -> Error {
     Error::Setting("this has ended: begin a new one".to_owned())
-}
-
-pub(super) fn special_of(name: &str) -> Result<Special> {
-    match name {
-        "error" => Ok(Special::Error),
-        "allow" => Ok(Special::Allow),
-        "text" => Ok(Special::Text),
-        other => Err(one_of("special", other, "error, allow, text")),
-    }
-}
-
-pub(super) fn special_ids_of(name: &str) -> Result<SpecialIds> {
-    match name {
-        "end" => Ok(SpecialIds::End),
-        "front" => Ok(SpecialIds::Front),
-        other => Err(one_of("special_ids", other, "end, front")),
-    }
-}
-
-pub(super) fn ties_of(name: &str) -> Result<Ties> {
-    match name {
-        "bytes" => Ok(Ties::Bytes),
-        "ids" => Ok(Ties::Ids),
-        "huggingface" => Ok(Ties::HuggingFace),
-        other => Err(one_of("ties", other, "bytes, ids, huggingface")),
-    }
-}
-
-fn one_of(setting: &str, found: &str, names: &str) -> Error {
-    Error::Setting(format!("{setting} {found:?}: expected one of {names}"))
 }
