@@ -7,7 +7,6 @@ and everything else left out. Each runs `--repeat` times, alternately, and the b
 
 import argparse
 import json
-import lzma
 import os
 import shutil
 import subprocess
@@ -15,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from corpora import corpus_file
 
 from pylm import _bpe
 
@@ -111,18 +112,10 @@ def _theirs(text: Path, vocab_size: int, threads: int) -> float | None:
 
 
 def _english() -> Path:
-    shared = Path(os.environ.get("PYLM_SHARED", ROOT.parent / "shared")) / "data" / "english"
-    if not shared.is_dir():
-        sys.exit("skipped: ../shared absent; name a text file instead")
-    joined = ROOT / "build" / "english.txt"
-    if not joined.exists():
-        joined.parent.mkdir(exist_ok=True)
-        parts = [
-            lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-            for path in sorted(shared.iterdir())
-        ]
-        joined.write_bytes(b"".join(parts))
-    return joined
+    path = corpus_file("english")
+    if path is None:
+        sys.exit("skipped: name a text file instead")
+    return path
 
 
 if __name__ == "__main__":

@@ -7,23 +7,21 @@ multilingual text are those of ../shared/data (or $PYLM_SHARED), code is the Pyt
 
 import argparse
 import json
-import lzma
 import os
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from corpora import BUILD, corpus_file, shared
+
 from pylm import _bpe
 
 ROOT = Path(__file__).parents[1]
-BUILD = ROOT / "build" / "bench"
-CODE_BYTES = 100_000_000
 TRAINERS = {"tokenizers": "huggingface", "gigatoken": "huggingface", "rustbpe": "ids", "ffbpe": "ids"}
 Result = dict[str, Any]
 
@@ -217,24 +215,6 @@ class Bench:
         print(f"{label:34}{ours:8.3f}{peers:>44}{ratio:>8}{needed:8.1f}", flush=True)
 
 
-def corpus_file(name: str) -> Path | None:
-    """The corpus in one file under build/, made on first use; None, and a line, when its sources are absent."""
-    path = BUILD / f"{name}.txt"
-    if path.exists():
-        return path
-    if name == "code":
-        parts = _installed_python()
-    else:
-        folder = _shared() / "data" / name
-        if not folder.is_dir():
-            print(f"{name}: skipped, {folder} is absent")
-            return None
-        parts = [_unpacked(file) for file in sorted(folder.iterdir())]
-    # Some tokenizers take this string for the end of a document, others for text.
-    path.write_bytes(b"\n".join(parts).replace(b"<|endoftext|>", b""))
-    return path
-
-
 def vocabulary_folder(name: str) -> Path | None:
     """A folder with the vocabulary as tokenizer.json: pylm's own 32,000 ids of English, or a published one."""
     from pylm.tokenize import Settings, train_vocabulary
@@ -251,7 +231,7 @@ def vocabulary_folder(name: str) -> Path | None:
             return None
         train_vocabulary([str(english)], Settings(vocab_size=32_000), out=out)
         return folder
-    vocab = _shared() / "data" / "vocab"
+    vocab = shared() / "data" / "vocab"
     if not vocab.is_dir():
         print(f"{name}: skipped, {vocab} is absent")
         return None
@@ -261,35 +241,6 @@ def vocabulary_folder(name: str) -> Path | None:
         tokenizer = Tokenizer.from_tiktoken(vocab / f"{name}_base.tiktoken")
     tokenizer.save(out)
     return folder
-
-
-def _installed_python() -> list[bytes]:
-    """Python's standard library, then what is installed beside pylm, as far as it is UTF-8, up to CODE_BYTES."""
-    parts: list[bytes] = []
-    size = 0
-    for place in (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")):
-        for file in sorted(Path(place).rglob("*.py")):
-            source = file.read_bytes()
-            if size < CODE_BYTES and _is_text(source):
-                parts.append(source)
-                size += len(source)
-    return parts
-
-
-def _is_text(source: bytes) -> bool:
-    try:
-        source.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _unpacked(file: Path) -> bytes:
-    return lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
-
-
-def _shared() -> Path:
-    return Path(os.environ.get("PYLM_SHARED", ROOT.parent / "shared"))
 
 
 def _has(interpreter: Path, package: str) -> bool:

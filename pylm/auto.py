@@ -169,9 +169,8 @@ def _auto_preset(given: Given, facts: Facts) -> dict[str, Value]:
         "optimizer.weight_decay": 0.01,
     }
     if given.get("optimizer.name") == "adamw":
-        return settings | {
-            "optimizer.lr": size.lr / 4
-        }  # all matrices: a rate for the head is too high for them
+        # The rate is for all matrices then, and what suits the head is too high for them.
+        return settings | {"optimizer.lr": size.lr / 4}
     return settings | {
         "optimizer.name": "muon",
         "optimizer.lr": size.lr,

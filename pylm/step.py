@@ -4,7 +4,6 @@ Nothing here waits for the device: whether a step counts is decided there by a f
 read the counters when they ask for a report.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +46,7 @@ class Stepper:
         """`clip` is the largest norm of all gradients together, 0 for no limit."""
         self.model = model
         self.optimizers = optimizers
-        self.clip = clip or math.inf
+        self.clip = clip
         self.device = next(model.parameters()).device
         self.precision = precision or Precision("float32", self.device)
         self._early = EarlyUpdate(model, optimizers) if early_update else None
@@ -79,8 +78,12 @@ class Stepper:
             self.precision.scaled(part_loss).backward()  # type: ignore[no-untyped-call]  # torch's
             loss += part_loss.detach()
         parameters = list(self.model.parameters())
-        self.precision.unscale([p.grad for p in parameters if p.grad is not None])
-        return loss, torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        self.precision.unscale(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.clip:  # without a limit a pass over all gradients would multiply them by one
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
+        return loss, norm
 
     def _pass_and_update(self, batch: StepBatch, early: EarlyUpdate) -> tuple[Tensor, Tensor, Tensor]:
         """One micro-batch whose backward pass updates; loss, norm and whether something was not finite."""
