@@ -7,7 +7,6 @@ use std::time::Instant;
 use rust_bpe::pretokenize::{Engine, PRETOKEN_BATCH, Pattern};
 
 const PATTERNS: [&str; 5] = ["gpt2", "cl100k", "llama3", "o200k", "whitespace"];
-const ENGINES: [Engine; 3] = [Engine::Scalar, Engine::Portable, Engine::Avx2];
 const ROUNDS: usize = 3;
 
 fn main() {
@@ -28,10 +27,10 @@ fn speeds(name: &str, text: &[u8]) {
     println!("{name}: {:.1} MB", text.len() as f64 / 1e6);
     for pattern in PATTERNS.map(|name| Pattern::parse(name).expect("a name")) {
         print!("  {:<12}", pattern.name());
-        for engine in ENGINES {
+        for engine in Engine::ALL {
             let (n_pretokens, seconds) = best_of(ROUNDS, || count(&pattern, engine, text));
             print!("{engine:?} {:>6.0} MB/s  ", text.len() as f64 / seconds / 1e6);
-            if engine == Engine::Avx2 {
+            if engine == Engine::best() {
                 println!("{n_pretokens} pre-tokens");
             }
         }

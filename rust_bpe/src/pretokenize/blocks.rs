@@ -31,7 +31,7 @@ pub fn fill<S: Scanner>(classify: impl Classify, text: &[u8], start: usize, ends
         let Some(room) = ends[n_ends..].first_chunk_mut::<WINDOW>() else { break };
         let (len, starts) = window::<S>(classify, text, at);
         if let Some(starts) = starts {
-            n_ends += write_places(starts & !1 | 1 << len, at, room);
+            n_ends += classify.write_places(starts & !1 | 1 << len, at, room);
             at += len;
         } else {
             let mut n_walked = 0;
@@ -80,22 +80,4 @@ fn last_window<S: Scanner>(classify: impl Classify, rest: &[u8]) -> (usize, Opti
     }
     let len = 63 - cuts.leading_zeros() as usize;
     (len, S::starts(&masks, (1 << len) - 1, rest))
-}
-
-/// Writes `at` + the place of each bit and returns how many. Places beyond them are overwritten: without a branch on the
-/// number of bits, which differs from window to window.
-#[inline(always)]
-fn write_places(mut bits: u64, at: usize, room: &mut [usize; WINDOW]) -> usize {
-    const STEP: usize = 16; // English has 12 pre-tokens in a window
-    let n_bits = bits.count_ones() as usize;
-    for step in room.chunks_exact_mut(STEP) {
-        for end in step {
-            *end = at + bits.trailing_zeros() as usize;
-            bits &= bits.wrapping_sub(1);
-        }
-        if bits == 0 {
-            break;
-        }
-    }
-    n_bits
 }

@@ -1,4 +1,4 @@
-//! How named patterns are scanned: by masks of 64 bytes, with AVX2 or without, or character by character.
+//! How named patterns are scanned: by masks of 64 bytes, with AVX-512, AVX2 or neither, or character by character.
 
 use super::blocks::{self, Scanner};
 use super::portable::Portable;
@@ -12,12 +12,17 @@ pub enum Engine {
     Portable,
     /// On a processor without AVX2, [`Engine::Portable`].
     Avx2,
+    /// On a processor without AVX-512, [`Engine::Avx2`].
+    Avx512,
 }
 
 impl Engine {
+    /// The slow twin first.
+    pub const ALL: [Engine; 4] = [Engine::Scalar, Engine::Portable, Engine::Avx2, Engine::Avx512];
+
     /// The fastest that this processor has.
     pub fn best() -> Self {
-        Engine::Avx2
+        Engine::Avx512
     }
 
     #[inline]
@@ -25,7 +30,9 @@ impl Engine {
         match self {
             Engine::Scalar => walk::<S>(text, start, ends),
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx2 if let Some(avx2) = super::avx2::Avx2::detect() => avx2.fill::<S>(text, start, ends),
+            Engine::Avx512 if let Some(avx512) = super::avx512::Avx512::detect() => avx512.fill::<S>(text, start, ends),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx2 | Engine::Avx512 if let Some(avx2) = super::avx2::Avx2::detect() => avx2.fill::<S>(text, start, ends),
             _ => blocks::fill::<S>(Portable, text, start, ends),
         }
     }
