@@ -10,10 +10,11 @@ use crate::token::TokenId;
 const SPILLED_IDS: usize = 1 << 20;
 
 /// Words and ids of longer pre-tokens; beyond them these are forgotten.
-const LONG_WORDS_BYTES: usize = 2 << 20;
+const LONG_WORDS_BYTES: usize = 8 << 20;
 
-/// A pre-token longer than this is not remembered.
-const LONGEST_WORD: usize = 256;
+/// A pre-token longer than this is not remembered. Runs of hundreds of spaces and dashes are few, but each costs as much
+/// as hundreds of words: with 256 here they took a third of encoding English.
+const LONGEST_WORD: usize = 1 << 14;
 
 /// The private memory of one encoding thread: caches and workspaces.
 #[derive(Default)]
@@ -80,7 +81,7 @@ impl Cache {
             return self.long_words.insert(pretoken, &self.tokens);
         }
         let is_short = pretoken.len() <= SHORT_BYTES;
-        if n_ids <= if is_short { 4 } else { 8 } {
+        if n_ids <= if is_short { ShortWords::IDS } else { MediumWords::IDS } {
             match is_short {
                 true => self.short.insert(&short_key(pretoken, 0, pretoken.len()), &self.tokens),
                 false => self.medium.insert(&medium_key(pretoken), &self.tokens),

@@ -1,7 +1,7 @@
 //! The tables of pre-tokens met before, for the lengths that nearly all have: a look is one cache line.
 //!
-//! The key is the pre-token itself, so an entry never stands for another; a table is bounded, and a newer entry drops an
-//! older one. Both tables have buckets of 64 bytes: two entries of up to 15 bytes and 4 ids, or one of up to 31 and 8.
+//! The key is the pre-token itself, so an entry never stands for another. A bucket has two entries; a table doubles while
+//! it fills, up to a bound, and then a newer entry drops an older one.
 
 use crate::memory;
 use crate::token::TokenId;
@@ -14,14 +14,14 @@ pub(super) const MEDIUM_BYTES: usize = 31;
 pub(super) type ShortKey = [u64; 2];
 pub(super) type MediumKey = [u64; 4];
 
-/// 8 MiB, which stays in the third cache: 262,144 words. With a quarter of it, warm encoding of 74 MB of English merged
-/// evicted words for a quarter of its time.
-pub(super) type ShortWords = Words<2, 4, { 1 << 17 }>;
+/// Up to 15 bytes and 4 ids in 32 bytes; 2,097,152 words in 64 MiB at most.
+pub(super) type ShortWords = Words<2, 4, { 1 << 20 }>;
+
+/// Up to 31 bytes and 8 ids in 64 bytes; 262,144 words in 16 MiB at most. One pre-token in 20 of multilingual text.
+pub(super) type MediumWords = Words<4, 8, { 1 << 17 }>;
 
 /// The key of no pre-token: in its place for one that is too long for the table.
 pub(super) const NO_KEY: ShortKey = [u64::MAX; 2];
-/// 1 MiB; one pre-token in 20 of multilingual text is that long.
-pub(super) type MediumWords = Words<4, 8, { 1 << 14 }>;
 
 /// The key of `text[start..end]`, 1 to 15 bytes.
 #[inline]
@@ -61,38 +61,51 @@ pub(super) fn medium_key(pretoken: &[u8]) -> MediumKey {
 
 /// What a table says of a pre-token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found<const IDS: usize> {
-    /// Its ids and their number; the ids after it are meaningless.
-    Ids([TokenId; IDS], usize),
+pub(super) enum Found {
+    /// Its ids, the first of so many; those behind them are meaningless.
+    Ids([TokenId; MOST_IDS], usize),
     /// The place of its ids among those that are too many for an entry.
     Spilled(u32, u32),
 }
 
-/// `KEY` words of key and `IDS` ids an entry; as many entries as fill a bucket.
-pub(super) struct Words<const KEY: usize, const IDS: usize, const BUCKETS: usize> {
-    /// Empty until it is needed.
-    buckets: Vec<[u64; 8]>,
+/// Ids in an entry of the larger kind.
+pub(super) const MOST_IDS: usize = 8;
+
+/// `KEY` words of key and two ids a word in the rest of `SIZE` words an entry; at most `MOST_BUCKETS`, a power of two.
+#[derive(Clone)]
+pub(super) struct Words<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> {
+    /// None until the first entry; a power of two then.
+    buckets: Vec<Bucket<SIZE>>,
+    /// Entries put into an empty place since the table was made.
+    n_entries: usize,
 }
 
-impl<const KEY: usize, const IDS: usize, const BUCKETS: usize> Default for Words<KEY, IDS, BUCKETS> {
+/// On a boundary of cache lines.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Bucket<const SIZE: usize>([[u64; SIZE]; 2]);
+
+const FEWEST_BUCKETS: usize = 1 << 11;
+
+impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Default for Words<KEY, SIZE, MOST_BUCKETS> {
     fn default() -> Self {
-        Self { buckets: Vec::new() }
+        Self { buckets: Vec::new(), n_entries: 0 }
     }
 }
 
-impl<const KEY: usize, const IDS: usize, const BUCKETS: usize> Words<KEY, IDS, BUCKETS> {
-    const ENTRY: usize = KEY + IDS / 2;
+impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, SIZE, MOST_BUCKETS> {
+    /// Ids that an entry has room for.
+    pub const IDS: usize = 2 * (SIZE - KEY);
 
-    #[inline]
-    pub fn get(&self, key: &[u64; KEY]) -> Option<Found<IDS>> {
-        let bucket = self.buckets.get(Self::bucket_of(key))?; // none before the first is put there
-        let entry = bucket.chunks_exact(Self::ENTRY).find(|entry| entry[..KEY] == *key)?;
+    pub fn get(&self, key: &[u64; KEY]) -> Option<Found> {
+        let bucket = self.buckets.get(self.bucket_of(key))?; // none before the first is put there
+        let entry = bucket.0.iter().find(|entry| entry[..KEY] == *key)?;
         let (first, second) = (entry[KEY] as u32, (entry[KEY] >> 32) as u32);
         let count = (first >> COUNT_SHIFT) as usize;
         if count == SPILLED {
             return Some(Found::Spilled(second, entry[KEY + 1] as u32));
         }
-        let mut ids = [0; IDS];
+        let mut ids = [0; MOST_IDS];
         for (pair, word) in ids.chunks_exact_mut(2).zip(&entry[KEY..]) {
             pair.copy_from_slice(&[*word as u32, (word >> 32) as u32]);
         }
@@ -100,9 +113,9 @@ impl<const KEY: usize, const IDS: usize, const BUCKETS: usize> Words<KEY, IDS, B
         Some(Found::Ids(ids, count))
     }
 
-    /// Puts a pre-token of at most `IDS` ids first in its bucket; the oldest there is dropped.
+    /// Puts a pre-token of at most [`Self::IDS`] ids first in its bucket; the older one there is dropped.
     pub fn insert(&mut self, key: &[u64; KEY], ids: &[TokenId]) {
-        let mut all = [0; IDS];
+        let mut all = [0; MOST_IDS];
         all[..ids.len()].copy_from_slice(ids);
         all[0] |= (ids.len() as u32) << COUNT_SHIFT;
         self.put(key, all);
@@ -110,53 +123,73 @@ impl<const KEY: usize, const IDS: usize, const BUCKETS: usize> Words<KEY, IDS, B
 
     /// The same for one whose ids stand elsewhere.
     pub fn insert_spilled(&mut self, key: &[u64; KEY], start: u32, end: u32) {
-        let mut all = [0; IDS];
+        let mut all = [0; MOST_IDS];
         all[..3].copy_from_slice(&[(SPILLED as u32) << COUNT_SHIFT, start, end]);
         self.put(key, all);
     }
 
     pub fn clear(&mut self) {
-        self.buckets.fill([0; 8]);
+        *self = Self::default();
     }
 
-    fn put(&mut self, key: &[u64; KEY], ids: [TokenId; IDS]) {
-        if self.buckets.is_empty() {
-            self.buckets = memory::filled([0; 8], BUCKETS);
-        }
-        let bucket = &mut self.buckets[Self::bucket_of(key)];
-        bucket.copy_within(..8 - Self::ENTRY, Self::ENTRY);
-        bucket[..KEY].copy_from_slice(key);
-        for (word, pair) in bucket[KEY..].iter_mut().zip(ids.chunks_exact(2)) {
+    fn put(&mut self, key: &[u64; KEY], ids: [TokenId; MOST_IDS]) {
+        let mut entry = [0; SIZE];
+        entry[..KEY].copy_from_slice(key);
+        for (word, pair) in entry[KEY..].iter_mut().zip(ids.chunks_exact(2)) {
             *word = pair[0] as u64 | (pair[1] as u64) << 32;
+        }
+        // A quarter full at most: of 130,545 words a bucket has to drop one in ten at half, one in thirty at a quarter.
+        if 2 * self.n_entries >= self.buckets.len() && self.buckets.len() < MOST_BUCKETS {
+            self.grow();
+        }
+        self.put_entry(entry);
+    }
+
+    fn put_entry(&mut self, entry: [u64; SIZE]) {
+        let index = self.bucket_of(entry.first_chunk().unwrap_or(&[0; KEY]));
+        let Bucket([newer, older]) = &mut self.buckets[index];
+        self.n_entries += usize::from(older[..KEY] == [0; KEY]);
+        *older = *newer;
+        *newer = entry;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let n_buckets = (2 * self.buckets.len()).max(FEWEST_BUCKETS);
+        let old = std::mem::replace(&mut self.buckets, memory::filled(Bucket([[0; SIZE]; 2]), n_buckets));
+        self.n_entries = 0;
+        for Bucket([newer, older]) in old {
+            for entry in [older, newer] {
+                if entry[..KEY] != [0; KEY] {
+                    self.put_entry(entry);
+                }
+            }
         }
     }
 
     /// A product of the halves of the key, folded: all its bits reach all bits of the hash.
     #[inline(always)]
-    fn bucket_of(key: &[u64; KEY]) -> usize {
+    fn bucket_of(&self, key: &[u64; KEY]) -> usize {
         let mut hash = 0;
         for pair in key.chunks_exact(2) {
             let product = (pair[0] ^ 0x9E37_79B9_7F4A_7C15 ^ hash) as u128 * (pair[1] ^ 0xD6E8_FEB8_6659_FD93) as u128;
             hash = product as u64 ^ (product >> 64) as u64;
         }
-        hash as usize & (BUCKETS - 1)
+        hash as usize & self.buckets.len().wrapping_sub(1)
     }
 }
 
-impl<const BUCKETS: usize> Words<2, 4, BUCKETS> {
-    /// The same as `get` for ids in the entry, without a branch that is hard to foresee. The number of ids is 0 for
-    /// everything else.
+impl ShortWords {
+    /// The ids of a pre-token, of which so many count: none where it is not known or its ids stand elsewhere.
     #[inline(always)]
     pub fn look(&self, key: &ShortKey) -> ([TokenId; 4], usize) {
-        let Some(bucket) = self.buckets.get(Self::bucket_of(key)) else { return ([0; 4], 0) };
-        let [a0, a1, .., b0, b1, _, _] = bucket;
-        let is_first = (a0 ^ key[0]) | (a1 ^ key[1]) == 0;
-        let is_second = (b0 ^ key[0]) | (b1 ^ key[1]) == 0;
-        let place = if is_second { 4 } else { 0 };
-        let words = [bucket[place + 2], bucket[place + 3]];
-        let count = words[0] as u32 >> COUNT_SHIFT;
-        let known = (is_first | is_second) & (count != SPILLED as u32);
-        let ids = [words[0] as u32 & ID_MASK, (words[0] >> 32) as u32, words[1] as u32, (words[1] >> 32) as u32];
+        let Some(Bucket([newer, older])) = self.buckets.get(self.bucket_of(key)) else { return ([0; 4], 0) };
+        let is_newer = (newer[0] ^ key[0]) | (newer[1] ^ key[1]) == 0;
+        let is_older = (older[0] ^ key[0]) | (older[1] ^ key[1]) == 0;
+        let [_, _, first, second] = if is_older { *older } else { *newer };
+        let count = first as u32 >> COUNT_SHIFT;
+        let known = (is_newer | is_older) & (count != SPILLED as u32);
+        let ids = [first as u32 & ID_MASK, (first >> 32) as u32, second as u32, (second >> 32) as u32];
         (ids, if known { count as usize } else { 0 })
     }
 }
