@@ -12,6 +12,7 @@ mod memory;
 mod merge;
 pub mod monitor;
 pub mod pretokenize;
+mod processor;
 pub mod reference;
 pub mod special;
 pub mod token;

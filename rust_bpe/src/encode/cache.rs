@@ -2,12 +2,14 @@
 
 use rustc_hash::FxHashMap;
 
-use super::words::{Found, MEDIUM_BYTES, MediumWords, SHORT_BYTES, ShortWords, medium_key, short_key};
+use super::words::{Found, MEDIUM_BYTES, MediumWords, SHORT_BYTES, ShortWords, Width, medium_key, short_key};
 use crate::merge::{Long, Merger};
+use crate::processor::Avx2;
 use crate::token::TokenId;
 
-/// Ids of pre-tokens that have too many for their entry; beyond them all is forgotten. 4 MiB.
-const SPILLED_IDS: usize = 1 << 20;
+/// Ids of pre-tokens that have too many for their entry; beyond them all is forgotten. 32 MiB: an eighth of it was filled
+/// every 15 MB by multilingual text in gpt2's tokens, which then merged all its words anew.
+const SPILLED_IDS: usize = 1 << 23;
 
 /// Words and ids of longer pre-tokens; beyond them these are forgotten.
 const LONG_WORDS_BYTES: usize = 8 << 20;
@@ -17,9 +19,9 @@ const LONG_WORDS_BYTES: usize = 8 << 20;
 const LONGEST_WORD: usize = 1 << 14;
 
 /// The private memory of one encoding thread: caches and workspaces.
-#[derive(Default)]
 pub struct Cache {
     serial: u64,
+    pub(super) processor: Option<Avx2>,
     pub(super) short: ShortWords,
     medium: MediumWords,
     spilled: Vec<TokenId>,
@@ -31,15 +33,33 @@ pub struct Cache {
     pub(super) ends: Vec<usize>,
 }
 
+impl Default for Cache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Cache {
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            serial: 0,
+            processor: Avx2::detect(),
+            short: ShortWords::default(),
+            medium: MediumWords::default(),
+            spilled: Vec::new(),
+            long_words: LongWords::default(),
+            merger: Merger::default(),
+            long: Long::default(),
+            tokens: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
-    /// Makes this the cache of the encoder `serial`, forgetting what another one left.
-    pub(super) fn serve(&mut self, serial: u64) {
+    /// Makes this the cache of the encoder `serial`, forgetting what another one left; its ids are kept in `width`.
+    pub(super) fn serve(&mut self, serial: u64, width: Width) {
         if self.serial != serial {
             self.serial = serial;
+            (self.short.width, self.medium.width) = (width, width);
             self.forget();
         }
     }
@@ -81,7 +101,7 @@ impl Cache {
             return self.long_words.insert(pretoken, &self.tokens);
         }
         let is_short = pretoken.len() <= SHORT_BYTES;
-        if n_ids <= if is_short { ShortWords::IDS } else { MediumWords::IDS } {
+        if n_ids <= if is_short { self.short.room() } else { self.medium.room() } {
             match is_short {
                 true => self.short.insert(&short_key(pretoken, 0, pretoken.len()), &self.tokens),
                 false => self.medium.insert(&medium_key(pretoken), &self.tokens),

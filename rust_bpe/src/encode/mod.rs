@@ -3,10 +3,13 @@
 //! An [`Encoder`] never changes and is shared; what an encoding thread learns stands in a [`Cache`] of its own. The ids
 //! are a function of vocabulary and text alone: [`crate::reference::encode`] is the same, slowly.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod base;
 mod cache;
 mod decode;
 mod known;
+mod lookup;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -25,7 +28,7 @@ use base::BaseTable;
 pub use cache::Cache;
 pub use known::KnownWords;
 pub use stream::Stream;
-use words::{NO_KEY, SHORT_BYTES, short_key};
+use words::Width;
 
 /// The integer type of an array of ids.
 pub trait Id: Copy + Default + Send + Sync + 'static {
@@ -70,6 +73,7 @@ pub struct Encoder {
     ranks: MergeTable,
     base: BaseTable,
     known: KnownWords,
+    width: Width,
     /// Tells the encoders of a process apart, so that a cache filled by one is never read by another.
     serial: u64,
 }
@@ -86,6 +90,7 @@ impl Encoder {
             ranks: MergeTable::new(vocabulary.merges()),
             base: BaseTable::new(vocabulary.base(), vocabulary.unknown_id()),
             known,
+            width: if vocabulary.largest_id() <= u16::LARGEST { Width::Narrow } else { Width::Wide },
             serial: SERIAL.fetch_add(1, Relaxed),
             vocabulary,
         }
@@ -119,7 +124,7 @@ impl Encoder {
     /// Appends the ids of one pre-token.
     pub fn encode_pretoken<T: Id>(&self, pretoken: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
         self.check_fits::<T>()?;
-        cache.serve(self.serial);
+        cache.serve(self.serial, self.width);
         self.merged(pretoken, cache)?;
         out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
         Ok(())
@@ -145,7 +150,7 @@ impl Encoder {
 
     /// Encodes text without special tokens that begins at byte `offset` of its document.
     fn ordinary<T: Id>(&self, text: &[u8], offset: u64, cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
-        cache.serve(self.serial);
+        cache.serve(self.serial, self.width);
         let mut ends = std::mem::take(&mut cache.ends);
         let outcome = self.base.check(text).and_then(|()| {
             if self.is_plain() { self.plain(text, out) } else { self.pretokens(text, cache, &mut ends, out) }
@@ -158,45 +163,37 @@ impl Encoder {
         self.base.each_symbol(text, |id| out.push(T::from_id(id)))
     }
 
-    /// The main loop: a batch of boundaries, then a look into the cache for each pre-token.
-    ///
-    /// A hit stores all ids of its entry and moves on by as many as count: no branch depends on their number.
+    /// The main loop: a batch of boundaries, then runs of pre-tokens that the cache's first table knows.
     fn pretokens<T: Id>(&self, text: &[u8], cache: &mut Cache, ends: &mut Vec<usize>, out: &mut Vec<T>) -> Result<()> {
         let pattern: &Pattern = self.vocabulary.pattern();
-        let mut batch = [T::default(); (PRETOKEN_BATCH + 1) * 4];
+        let mut ids = [T::default(); PRETOKEN_BATCH * lookup::ROOM];
         let mut start = 0;
         while start < text.len() {
             pattern.boundaries(text, start, ends)?;
-            let mut n_ids = 0;
-            for &end in ends.iter() {
-                let is_short = end - start <= SHORT_BYTES;
-                let key = if is_short { short_key(text, start, end) } else { NO_KEY };
-                let (ids, count) = cache.short.look(&key);
-                batch[n_ids..n_ids + 4].copy_from_slice(&ids.map(T::from_id));
-                n_ids += count;
-                if count == 0 {
-                    out.extend_from_slice(&batch[..n_ids]);
-                    n_ids = 0;
-                    self.recall(&text[start..end], cache).map_err(|error| error.moved(start as u64))?;
-                    out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
-                }
-                start = end;
+            let mut ends = ends.as_slice();
+            while !ends.is_empty() {
+                let run = lookup::run(cache.processor, &cache.short, text, start, ends, &mut ids);
+                out.extend_from_slice(&ids[..run.n_ids]);
+                start = run.end;
+                let Some((&end, others)) = ends[run.n_pretokens..].split_first() else { break };
+                let known = self.recall(&text[start..end], cache).map_err(|error| error.moved(start as u64))?;
+                out.extend(known.iter().map(|&id| T::from_id(id)));
+                (start, ends) = (end, others);
             }
-            out.extend_from_slice(&batch[..n_ids]);
         }
         Ok(())
     }
 
-    /// Puts the tokens of a pre-token into `cache.tokens`: those remembered, or known, or merged now and remembered.
+    /// The tokens of a pre-token: those remembered, or known, or merged now and remembered.
     #[inline(never)]
-    fn recall(&self, pretoken: &[u8], cache: &mut Cache) -> Result<()> {
+    fn recall<'c>(&self, pretoken: &[u8], cache: &'c mut Cache) -> Result<&'c [TokenId]> {
         if !cache.recall(pretoken) {
             if !self.known.get(pretoken, &mut cache.tokens) {
                 self.merged(pretoken, cache)?;
             }
             cache.remember(pretoken);
         }
-        Ok(())
+        Ok(&cache.tokens)
     }
 
     /// Puts the tokens of a pre-token into `cache.tokens`.

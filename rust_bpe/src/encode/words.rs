@@ -14,14 +14,23 @@ pub(super) const MEDIUM_BYTES: usize = 31;
 pub(super) type ShortKey = [u64; 2];
 pub(super) type MediumKey = [u64; 4];
 
-/// Up to 15 bytes and 4 ids in 32 bytes; 2,097,152 words in 64 MiB at most.
+/// Up to 15 bytes and 16 bytes of ids in 32 bytes; 2,097,152 words in 64 MiB at most.
 pub(super) type ShortWords = Words<2, 4, { 1 << 20 }>;
 
-/// Up to 31 bytes and 8 ids in 64 bytes; 262,144 words in 16 MiB at most. One pre-token in 20 of multilingual text.
+/// Up to 31 bytes and 32 bytes of ids in 64 bytes; 262,144 words in 16 MiB at most. One pre-token in 20 of multilingual
+/// text.
 pub(super) type MediumWords = Words<4, 8, { 1 << 17 }>;
 
 /// The key of no pre-token: in its place for one that is too long for the table.
 pub(super) const NO_KEY: ShortKey = [u64::MAX; 2];
+
+/// The integers of ids in a table: of 16 bits where all ids of the vocabulary fit, so that twice as many do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Width {
+    #[default]
+    Narrow,
+    Wide,
+}
 
 /// The key of `text[start..end]`, 1 to 15 bytes.
 #[inline]
@@ -39,7 +48,7 @@ pub(super) fn short_key(text: &[u8], start: usize, end: usize) -> ShortKey {
 }
 
 /// Ones in the lowest bytes, by their number.
-const LOW_BYTES: [u128; SHORT_BYTES + 1] = {
+pub(super) const LOW_BYTES: [u128; SHORT_BYTES + 1] = {
     let mut masks = [0; SHORT_BYTES + 1];
     let mut length = 1;
     while length <= SHORT_BYTES {
@@ -50,11 +59,10 @@ const LOW_BYTES: [u128; SHORT_BYTES + 1] = {
 };
 
 /// The key of a pre-token of 16 to 31 bytes.
-#[inline]
 pub(super) fn medium_key(pretoken: &[u8]) -> MediumKey {
     let mut bytes = [0; 32];
     bytes[..pretoken.len()].copy_from_slice(pretoken);
-    bytes[31] = pretoken.len() as u8;
+    bytes[31] = pretoken.len() as u8 - 16;
     let (words, _) = bytes.as_chunks::<8>();
     [0, 1, 2, 3].map(|word| u64::from_le_bytes(words[word]))
 }
@@ -69,75 +77,108 @@ pub(super) enum Found {
 }
 
 /// Ids in an entry of the larger kind.
-pub(super) const MOST_IDS: usize = 8;
+pub(super) const MOST_IDS: usize = 16;
 
-/// `KEY` words of key and two ids a word in the rest of `SIZE` words an entry; at most `MOST_BUCKETS`, a power of two.
+/// `KEY` words of key and ids in the rest of `SIZE` words an entry; at most `MOST_BUCKETS`, a power of two.
 #[derive(Clone)]
 pub(super) struct Words<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> {
+    pub width: Width,
     /// None until the first entry; a power of two then.
     buckets: Vec<Bucket<SIZE>>,
-    /// Entries put into an empty place since the table was made.
     n_entries: usize,
 }
 
-/// On a boundary of cache lines.
+/// On a boundary of cache lines. In an empty entry all is zero.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Bucket<const SIZE: usize>([[u64; SIZE]; 2]);
 
 const FEWEST_BUCKETS: usize = 1 << 11;
 
+/// The highest bits of a key are 0; in an entry they have the number of ids, which is none in an empty one.
+const COUNT_SHIFT: u32 = 60;
+pub(super) const KEY_BITS: u64 = (1 << COUNT_SHIFT) - 1;
+/// In place of the number of ids that stand elsewhere: the place has two words of 32 bits.
+const SPILLED: usize = 15;
+
+/// The number of ids by the last word of an entry's key: 0 in an empty one, more than there can be where they are spilled.
+#[inline(always)]
+pub(super) fn count_of(last_of_key: u64) -> usize {
+    (last_of_key >> COUNT_SHIFT) as usize
+}
+
 impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Default for Words<KEY, SIZE, MOST_BUCKETS> {
     fn default() -> Self {
-        Self { buckets: Vec::new(), n_entries: 0 }
+        Self { width: Width::default(), buckets: Vec::new(), n_entries: 0 }
     }
 }
 
 impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, SIZE, MOST_BUCKETS> {
     /// Ids that an entry has room for.
-    pub const IDS: usize = 2 * (SIZE - KEY);
+    pub fn room(&self) -> usize {
+        let n_ids = (SIZE - KEY) * 8 / if self.width == Width::Narrow { 2 } else { 4 };
+        n_ids.min(SPILLED - 1)
+    }
 
     pub fn get(&self, key: &[u64; KEY]) -> Option<Found> {
         let bucket = self.buckets.get(self.bucket_of(key))?; // none before the first is put there
-        let entry = bucket.0.iter().find(|entry| entry[..KEY] == *key)?;
-        let (first, second) = (entry[KEY] as u32, (entry[KEY] >> 32) as u32);
-        let count = (first >> COUNT_SHIFT) as usize;
-        if count == SPILLED {
-            return Some(Found::Spilled(second, entry[KEY + 1] as u32));
+        let is_same = |entry: &&[u64; SIZE]| {
+            entry[..KEY - 1] == key[..KEY - 1] && entry[KEY - 1] & KEY_BITS == key[KEY - 1]
+        };
+        let entry = bucket.0.iter().find(is_same)?;
+        match count_of(entry[KEY - 1]) {
+            0 => None,
+            SPILLED => Some(Found::Spilled(entry[KEY] as u32, (entry[KEY] >> 32) as u32)),
+            count => Some(Found::Ids(self.unpacked(&entry[KEY..]), count)),
         }
-        let mut ids = [0; MOST_IDS];
-        for (pair, word) in ids.chunks_exact_mut(2).zip(&entry[KEY..]) {
-            pair.copy_from_slice(&[*word as u32, (word >> 32) as u32]);
-        }
-        ids[0] = first & ID_MASK;
-        Some(Found::Ids(ids, count))
     }
 
-    /// Puts a pre-token of at most [`Self::IDS`] ids first in its bucket; the older one there is dropped.
+    /// Puts a pre-token of at most [`Words::room`] ids first in its bucket; the older one there is dropped.
     pub fn insert(&mut self, key: &[u64; KEY], ids: &[TokenId]) {
-        let mut all = [0; MOST_IDS];
-        all[..ids.len()].copy_from_slice(ids);
-        all[0] |= (ids.len() as u32) << COUNT_SHIFT;
-        self.put(key, all);
+        let per_word = if self.width == Width::Narrow { 4 } else { 2 };
+        let mut entry = Self::entry(key, ids.len());
+        for (word, ids) in entry[KEY..].iter_mut().zip(ids.chunks(per_word)) {
+            *word = ids.iter().rev().fold(0, |word, &id| word << (64 / per_word) | u64::from(id));
+        }
+        self.put(entry);
     }
 
     /// The same for one whose ids stand elsewhere.
     pub fn insert_spilled(&mut self, key: &[u64; KEY], start: u32, end: u32) {
-        let mut all = [0; MOST_IDS];
-        all[..3].copy_from_slice(&[(SPILLED as u32) << COUNT_SHIFT, start, end]);
-        self.put(key, all);
+        let mut entry = Self::entry(key, SPILLED);
+        entry[KEY] = u64::from(start) | u64::from(end) << 32;
+        self.put(entry);
     }
 
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { width: self.width, ..Self::default() };
     }
 
-    fn put(&mut self, key: &[u64; KEY], ids: [TokenId; MOST_IDS]) {
+    fn entry(key: &[u64; KEY], count: usize) -> [u64; SIZE] {
         let mut entry = [0; SIZE];
         entry[..KEY].copy_from_slice(key);
-        for (word, pair) in entry[KEY..].iter_mut().zip(ids.chunks_exact(2)) {
-            *word = pair[0] as u64 | (pair[1] as u64) << 32;
+        entry[KEY - 1] |= (count as u64) << COUNT_SHIFT;
+        entry
+    }
+
+    fn unpacked(&self, words: &[u64]) -> [TokenId; MOST_IDS] {
+        let mut ids = [0; MOST_IDS];
+        match self.width {
+            Width::Narrow => {
+                for (ids, word) in ids.chunks_exact_mut(4).zip(words) {
+                    ids.copy_from_slice(&[0, 16, 32, 48].map(|shift| (word >> shift) as u32 & 0xFFFF));
+                }
+            }
+            Width::Wide => {
+                for (ids, word) in ids.chunks_exact_mut(2).zip(words) {
+                    ids.copy_from_slice(&[*word as u32, (word >> 32) as u32]);
+                }
+            }
         }
+        ids
+    }
+
+    fn put(&mut self, entry: [u64; SIZE]) {
         // A quarter full at most: of 130,545 words a bucket has to drop one in ten at half, one in thirty at a quarter.
         if 2 * self.n_entries >= self.buckets.len() && self.buckets.len() < MOST_BUCKETS {
             self.grow();
@@ -146,23 +187,23 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
     }
 
     fn put_entry(&mut self, entry: [u64; SIZE]) {
-        let index = self.bucket_of(entry.first_chunk().unwrap_or(&[0; KEY]));
+        let mut key = *entry.first_chunk().unwrap_or(&[0; KEY]);
+        key[KEY - 1] &= KEY_BITS;
+        let index = self.bucket_of(&key);
         let Bucket([newer, older]) = &mut self.buckets[index];
-        self.n_entries += usize::from(older[..KEY] == [0; KEY]);
+        self.n_entries += usize::from(count_of(older[KEY - 1]) == 0);
         *older = *newer;
         *newer = entry;
     }
 
     #[cold]
     fn grow(&mut self) {
-        let n_buckets = (2 * self.buckets.len()).max(FEWEST_BUCKETS);
+        let n_buckets = (4 * self.buckets.len()).clamp(FEWEST_BUCKETS, MOST_BUCKETS);
         let old = std::mem::replace(&mut self.buckets, memory::filled(Bucket([[0; SIZE]; 2]), n_buckets));
         self.n_entries = 0;
-        for Bucket([newer, older]) in old {
-            for entry in [older, newer] {
-                if entry[..KEY] != [0; KEY] {
-                    self.put_entry(entry);
-                }
+        for entry in old.into_iter().flat_map(|Bucket([newer, older])| [older, newer]) {
+            if count_of(entry[KEY - 1]) != 0 {
+                self.put_entry(entry);
             }
         }
     }
@@ -180,24 +221,12 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
 }
 
 impl ShortWords {
-    /// The ids of a pre-token, of which so many count: none where it is not known or its ids stand elsewhere.
+    /// The two entries of the bucket where `key` would be; None in a table without entries.
     #[inline(always)]
-    pub fn look(&self, key: &ShortKey) -> ([TokenId; 4], usize) {
-        let Some(Bucket([newer, older])) = self.buckets.get(self.bucket_of(key)) else { return ([0; 4], 0) };
-        let is_newer = (newer[0] ^ key[0]) | (newer[1] ^ key[1]) == 0;
-        let is_older = (older[0] ^ key[0]) | (older[1] ^ key[1]) == 0;
-        let [_, _, first, second] = if is_older { *older } else { *newer };
-        let count = first as u32 >> COUNT_SHIFT;
-        let known = (is_newer | is_older) & (count != SPILLED as u32);
-        let ids = [first as u32 & ID_MASK, (first >> 32) as u32, second as u32, (second >> 32) as u32];
-        (ids, if known { count as usize } else { 0 })
+    pub fn bucket(&self, key: &ShortKey) -> Option<&[[u64; 4]; 2]> {
+        self.buckets.get(self.bucket_of(key)).map(|bucket| &bucket.0)
     }
 }
-
-/// Ids have 21 bits, so the number of ids stands in the upper ones of the first.
-const COUNT_SHIFT: u32 = 24;
-const ID_MASK: u32 = (1 << COUNT_SHIFT) - 1;
-const SPILLED: usize = 15;
 
 #[cfg(test)]
 mod tests {
@@ -217,24 +246,36 @@ mod tests {
 
     #[test]
     fn what_is_found_is_what_was_put_there_last() {
-        let mut short = ShortWords::default();
-        let mut medium = MediumWords::default();
-        assert_eq!(short.get(&short_key(b"a", 0, 1)), None);
-        for number in 0..200_000u32 {
-            let word = format!("{number:020}");
-            let (short_word, medium_word) = (&word.as_bytes()[10..], word.as_bytes());
-            let ids: Vec<TokenId> = (0..=number % 4).map(|place| (number + place) % 2_000_000).collect();
-            let key = short_key(short_word, 0, 10);
-            short.insert(&key, &ids);
-            match short.get(&key) {
-                Some(Found::Ids(found, count)) => assert_eq!(found[..count], ids),
-                other => panic!("{other:?}"),
+        for width in [Width::Narrow, Width::Wide] {
+            let mut short = ShortWords { width, ..ShortWords::default() };
+            let mut medium = MediumWords { width, ..MediumWords::default() };
+            let most = if width == Width::Narrow { u32::from(u16::MAX) } else { 2_000_000 };
+            assert_eq!(short.get(&short_key(b"a", 0, 1)), None);
+            assert_eq!(medium.get(&medium_key(&[0; 16])), None);
+            for number in 0..200_000u32 {
+                let word = format!("{number:020}");
+                let (short_word, medium_word) = (&word.as_bytes()[10..], word.as_bytes());
+                let ids: Vec<TokenId> = (0..=number % short.room() as u32).map(|place| (number + place) % most).collect();
+                let key = short_key(short_word, 0, 10);
+                short.insert(&key, &ids);
+                match short.get(&key) {
+                    Some(Found::Ids(found, count)) => assert_eq!(found[..count], ids),
+                    other => panic!("{other:?}"),
+                }
+                assert_eq!(medium.get(&medium_key(medium_word)), None);
+                medium.insert_spilled(&medium_key(medium_word), number, number + 9);
+                assert_eq!(medium.get(&medium_key(medium_word)), Some(Found::Spilled(number, number + 9)));
+                medium.insert(&medium_key(&medium_word[..19]), &[most; 8]);
+                match medium.get(&medium_key(&medium_word[..19])) {
+                    Some(Found::Ids(found, 8)) => assert_eq!(found[..8], [most; 8]),
+                    other => panic!("{other:?}"),
+                }
             }
-            medium.insert_spilled(&medium_key(medium_word), number, number + 9);
-            assert_eq!(medium.get(&medium_key(medium_word)), Some(Found::Spilled(number, number + 9)));
-            assert_eq!(medium.get(&medium_key(&medium_word[..19])), None);
+            medium.insert(&medium_key(&[0; 16]), &[1]);
+            assert!(medium.get(&medium_key(&[0; 16])).is_some());
+            medium.clear();
+            assert_eq!(medium.get(&medium_key(b"00000000000000199999")), None);
+            assert_eq!(medium.width, width);
         }
-        medium.clear();
-        assert_eq!(medium.get(&medium_key(b"00000000000000199999")), None);
     }
 }

@@ -10,6 +10,8 @@
 //! merge across the border both sides evolve as they do alone, the two tokens at the border among them, in the same
 //! order; so the merge across would also be made when those two stand alone.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod buckets;
 mod chain;
 mod heap;
@@ -23,6 +25,7 @@ pub(crate) use long::{Long, Symbols};
 pub(crate) use pairs::PairTable;
 pub(crate) use scan::{MAX_SCAN, Scan};
 
+use crate::processor::Avx2;
 use crate::token::TokenId;
 use buckets::Buckets;
 use small::MAX_SMALL;
@@ -59,9 +62,16 @@ pub struct Merge {
 #[derive(Clone, Debug)]
 pub(crate) struct MergeTable {
     pairs: PairTable,
-    /// By rank.
-    results: Vec<TokenId>,
+    results: Results,
     in_order: bool,
+}
+
+/// What the merge of each rank makes.
+#[derive(Clone, Debug)]
+enum Results {
+    /// The rank and so much: as nearly all vocabularies are numbered. Asking costs no memory.
+    From(TokenId),
+    ByRank(Vec<TokenId>),
 }
 
 impl MergeTable {
@@ -70,7 +80,13 @@ impl MergeTable {
         for (merge, rank) in merges.iter().zip(0..) {
             pairs.insert(merge.left, merge.right, rank);
         }
-        Self { pairs, results: merges.iter().map(|merge| merge.result).collect(), in_order: in_order(merges) }
+        let first = merges.first().map_or(0, |merge| merge.result);
+        let results = if merges.iter().zip(first..).all(|(merge, id)| merge.result == id) {
+            Results::From(first)
+        } else {
+            Results::ByRank(merges.iter().map(|merge| merge.result).collect())
+        };
+        Self { pairs, results, in_order: in_order(merges) }
     }
 }
 
@@ -82,7 +98,10 @@ impl Ranks for MergeTable {
 
     #[inline]
     fn result(&self, rank: u32) -> TokenId {
-        self.results[rank as usize]
+        match &self.results {
+            Results::From(first) => first + rank,
+            Results::ByRank(ids) => ids[rank as usize],
+        }
     }
 
     fn in_order(&self) -> bool {
@@ -105,18 +124,28 @@ fn in_order(merges: &[Merge]) -> bool {
 }
 
 /// The workspace of the ways, kept between calls.
-#[derive(Default)]
 pub(crate) struct Merger {
+    avx2: Option<Avx2>,
     scan: Scan,
     heap: Heap,
     buckets: Buckets,
+}
+
+impl Default for Merger {
+    fn default() -> Self {
+        Self { avx2: Avx2::detect(), scan: Scan::default(), heap: Heap::default(), buckets: Buckets::default() }
+    }
 }
 
 impl Merger {
     /// Merges `symbols` in place.
     pub fn merge(&mut self, symbols: &mut Vec<TokenId>, ranks: &impl Ranks) {
         if symbols.len() <= MAX_SMALL {
-            let n_tokens = small::merge(symbols, ranks);
+            let n_tokens = match self.avx2 {
+                #[cfg(target_arch = "x86_64")]
+                Some(processor) => avx2::merge(processor, symbols, ranks),
+                _ => small::merge(symbols, ranks),
+            };
             symbols.truncate(n_tokens);
         } else if symbols.len() <= MAX_SCAN {
             let n_tokens = self.scan.merge(symbols, ranks);

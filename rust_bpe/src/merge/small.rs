@@ -1,6 +1,8 @@
-//! Merging the shortest sequences, which nearly all pre-tokens are: one array of keys, one word of live positions.
+//! Merging the shortest sequences, which nearly all pre-tokens are: all keys are looked through, one word of live positions.
 //!
-//! As [`super::scan`], without its lists and blocks: the neighbours of a position are the nearest bits of a mask.
+//! As [`super::scan`], without its lists and blocks: the neighbours of a position are the nearest bits of a mask. The keys
+//! are kept as the processor likes: in an array, or in its registers ([`super::avx2`]), where a key that was just set
+//! need not come back through memory, which costs more than all else here.
 
 use super::{NO_RANK, Ranks};
 use crate::token::TokenId;
@@ -9,37 +11,82 @@ use crate::token::TokenId;
 pub(super) const MAX_SMALL: usize = 32;
 
 const POSITION_BITS: u32 = 5;
-/// Keys are looked through so many at a time: one or two vectors.
-const LANES: usize = 8;
-const NO_KEY: i32 = i32::MAX;
+pub(super) const NO_KEY: i32 = i32::MAX;
+
+/// A key for each position, at most [`MAX_SMALL`].
+pub(super) trait Keys {
+    /// [`NO_KEY`] everywhere.
+    fn new() -> Self;
+
+    fn set(&mut self, position: usize, key: i32);
+
+    fn least(&self) -> i32;
+}
+
+/// `N` keys, looked through in vectors.
+pub(super) struct Array<const N: usize>([i32; N]);
+
+impl<const N: usize> Keys for Array<N> {
+    fn new() -> Self {
+        Self([NO_KEY; N])
+    }
+
+    #[inline(always)]
+    fn set(&mut self, position: usize, key: i32) {
+        self.0[position % N] = key;
+    }
+
+    #[inline(always)]
+    fn least(&self) -> i32 {
+        const LANES: usize = 8;
+        let mut lanes = [NO_KEY; LANES];
+        for chunk in self.0.as_chunks::<LANES>().0 {
+            for (lane, &key) in lanes.iter_mut().zip(chunk) {
+                *lane = key.min(*lane);
+            }
+        }
+        lanes.into_iter().fold(NO_KEY, i32::min)
+    }
+}
 
 /// Merges `symbols`, at most [`MAX_SMALL`] of them, and returns how many tokens now stand at their beginning.
 pub(super) fn merge(symbols: &mut [TokenId], ranks: &impl Ranks) -> usize {
+    match symbols.len() {
+        ..=8 => merge_with::<Array<8>>(symbols, ranks),
+        ..=16 => merge_with::<Array<16>>(symbols, ranks),
+        _ => merge_with::<Array<32>>(symbols, ranks),
+    }
+}
+
+/// The same with keys that have room for all of `symbols`.
+#[inline(always)]
+pub(super) fn merge_with<K: Keys>(symbols: &mut [TokenId], ranks: &impl Ranks) -> usize {
     let n = symbols.len();
     if n < 2 {
         return n;
     }
-    let mut keys = [NO_KEY; MAX_SMALL];
+    let mut keys = K::new();
     for (position, pair) in symbols.windows(2).enumerate() {
-        keys[position] = key(ranks.rank(pair[0], pair[1]), position);
+        keys.set(position, key(ranks.rank(pair[0], pair[1]), position));
     }
     let mut live: u32 = u32::MAX >> (MAX_SMALL - n);
     loop {
-        let best = least(&keys, n);
+        let best = keys.least();
         if best == NO_KEY {
             break;
         }
         let at = best as usize % MAX_SMALL;
         let gone = next(live, at);
         live &= !(1 << gone);
-        keys[gone] = NO_KEY;
-        symbols[at] = ranks.result(best as u32 >> POSITION_BITS);
+        keys.set(gone, NO_KEY);
+        let merged = ranks.result(best as u32 >> POSITION_BITS);
+        symbols[at] = merged;
         let after = next(live, at);
-        keys[at] = if after < n { key(ranks.rank(symbols[at], symbols[after]), at) } else { NO_KEY };
+        keys.set(at, if after < n { key(ranks.rank(merged, symbols[after]), at) } else { NO_KEY });
         let before = live & ((1 << at) - 1);
         if before != 0 {
             let before = before.ilog2() as usize;
-            keys[before] = key(ranks.rank(symbols[before], symbols[at]), before);
+            keys.set(before, key(ranks.rank(symbols[before], merged), before));
         }
     }
     let mut n_tokens = 0;
@@ -51,24 +98,13 @@ pub(super) fn merge(symbols: &mut [TokenId], ranks: &impl Ranks) -> usize {
     n_tokens
 }
 
-#[inline]
+#[inline(always)]
 fn key(rank: u32, position: usize) -> i32 {
     if rank == NO_RANK { NO_KEY } else { (rank << POSITION_BITS) as i32 | position as i32 }
 }
 
-#[inline]
-fn least(keys: &[i32; MAX_SMALL], n: usize) -> i32 {
-    let mut lanes = [NO_KEY; LANES];
-    for chunk in keys.as_chunks::<LANES>().0.iter().take(n.div_ceil(LANES)) {
-        for (lane, &key) in lanes.iter_mut().zip(chunk) {
-            *lane = key.min(*lane);
-        }
-    }
-    lanes.into_iter().fold(NO_KEY, i32::min)
-}
-
 /// The live position after `at`, at least [`MAX_SMALL`] when there is none.
-#[inline]
+#[inline(always)]
 fn next(live: u32, at: usize) -> usize {
     // Two steps, for a shift by all 32 bits is none.
     let above = live >> at >> 1;

@@ -7,25 +7,12 @@ use std::arch::x86_64::*;
 use super::blocks::{Scanner, fill};
 use super::masks::{Ascii, Classify, WINDOW};
 use crate::error::Result;
-
-/// A processor that was found to have what [`enter`] is compiled for.
-#[derive(Clone, Copy)]
-pub struct Avx2(());
+use crate::processor::Avx2;
 
 impl Avx2 {
-    /// None on a processor without AVX2 or the bit instructions that came with it.
-    pub fn detect() -> Option<Self> {
-        let has_all = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt");
-        has_all.then_some(Avx2(()))
-    }
-
     /// [`fill`], compiled for this processor.
     pub fn fill<S: Scanner>(self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
-        // SAFETY: `self` exists only where `detect` found every feature that `enter` is compiled for.
+        // SAFETY: `self` exists only where the processor was found to have what `enter` is compiled for.
         unsafe { enter::<S>(self, text, start, ends) }
     }
 }
@@ -38,7 +25,7 @@ fn enter<S: Scanner>(avx2: Avx2, text: &[u8], start: usize, ends: &mut Vec<usize
 impl Classify for Avx2 {
     #[inline(always)]
     fn ascii(self, block: &[u8; WINDOW]) -> Ascii {
-        // SAFETY: `self` exists only where `detect` found AVX2.
+        // SAFETY: `self` exists only where the processor was found to have AVX2.
         unsafe { ascii(block) }
     }
 }

@@ -8,28 +8,12 @@ use super::PRETOKEN_BATCH;
 use super::blocks::{Scanner, fill};
 use super::masks::{Ascii, Classify, WINDOW};
 use crate::error::Result;
-
-/// A processor that was found to have what [`enter`] is compiled for.
-#[derive(Clone, Copy)]
-pub struct Avx512(());
+use crate::processor::Avx512;
 
 impl Avx512 {
-    /// None on a processor without the byte instructions of AVX-512 (VBMI2: Ice Lake, Zen 4 and later).
-    pub fn detect() -> Option<Self> {
-        let has_all = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vbmi2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt");
-        has_all.then_some(Avx512(()))
-    }
-
     /// [`fill`], compiled for this processor.
     pub fn fill<S: Scanner>(self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
-        // SAFETY: `self` exists only where `detect` found every feature that `enter` is compiled for.
+        // SAFETY: `self` exists only where the processor was found to have what `enter` is compiled for.
         unsafe { enter::<S>(self, text, start, ends) }
     }
 }
@@ -42,7 +26,7 @@ fn enter<S: Scanner>(avx512: Avx512, text: &[u8], start: usize, ends: &mut Vec<u
 impl Classify for Avx512 {
     #[inline(always)]
     fn ascii(self, block: &[u8; WINDOW]) -> Ascii {
-        // SAFETY: `self` exists only where `detect` found these features.
+        // SAFETY: `self` exists as above.
         unsafe { ascii(block) }
     }
 

@@ -4,6 +4,8 @@ use super::blocks::{self, Scanner};
 use super::portable::Portable;
 use super::{PRETOKEN_BATCH, check_length};
 use crate::error::Result;
+#[cfg(target_arch = "x86_64")]
+use crate::processor::{Avx2, Avx512};
 
 /// All give the same boundaries; [`Engine::Scalar`] is the slow twin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +32,9 @@ impl Engine {
         match self {
             Engine::Scalar => walk::<S>(text, start, ends),
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx512 if let Some(avx512) = super::avx512::Avx512::detect() => avx512.fill::<S>(text, start, ends),
+            Engine::Avx512 if let Some(avx512) = Avx512::detect() => avx512.fill::<S>(text, start, ends),
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx2 | Engine::Avx512 if let Some(avx2) = super::avx2::Avx2::detect() => avx2.fill::<S>(text, start, ends),
+            Engine::Avx2 | Engine::Avx512 if let Some(avx2) = Avx2::detect() => avx2.fill::<S>(text, start, ends),
             _ => blocks::fill::<S>(Portable, text, start, ends),
         }
     }
