@@ -35,14 +35,20 @@ pub(super) fn run<T: Id>(
     match processor {
         #[cfg(target_arch = "x86_64")]
         Some(processor) => super::avx2::run(processor, words, text, start, ends, ids),
-        _ => run_by(portable, words, text, start, ends, ids),
+        _ => run_by(Portable, words, text, start, ends, ids),
     }
 }
 
-/// The same by a function that looks up `text[start..end]`.
+/// How a pre-token is looked up.
+pub(super) trait Look: Copy {
+    /// The entry of `text[start..end]`.
+    fn look(self, words: &ShortWords, text: &[u8], start: usize, end: usize) -> Entry;
+}
+
+/// The same by one way to look.
 #[inline(always)]
 pub(super) fn run_by<T: Id>(
-    look: impl Fn(&ShortWords, &[u8], usize, usize) -> Entry,
+    look: impl Look,
     words: &ShortWords,
     text: &[u8],
     start: usize,
@@ -58,7 +64,7 @@ pub(super) fn run_by<T: Id>(
 #[expect(clippy::too_many_arguments)] // the loop itself, for two widths
 #[inline(always)]
 fn run_of<T: Id>(
-    look: impl Fn(&ShortWords, &[u8], usize, usize) -> Entry,
+    look: impl Look,
     store: impl Fn([u64; 2], &mut [T; ROOM]),
     most: usize,
     words: &ShortWords,
@@ -69,7 +75,7 @@ fn run_of<T: Id>(
 ) -> Run {
     let mut n_ids = 0;
     for (n_pretokens, &end) in ends.iter().enumerate() {
-        let (found, count) = look(words, text, start, end);
+        let (found, count) = look.look(words, text, start, end);
         let Some(room) = ids[n_ids..].first_chunk_mut() else { return Run { n_pretokens, n_ids, end: start } };
         store(found, room);
         if count.wrapping_sub(1) >= most {
@@ -97,13 +103,17 @@ fn store_wide<T: Id>([first, second]: [u64; 2], room: &mut [T; ROOM]) {
     }
 }
 
-/// The entry of `text[start..end]`.
-#[inline(always)]
-pub(super) fn portable(words: &ShortWords, text: &[u8], start: usize, end: usize) -> Entry {
-    let key: ShortKey = if end - start <= SHORT_BYTES { short_key(text, start, end) } else { NO_KEY };
-    let Some([newer, older]) = words.bucket(&key) else { return ([0; 2], 0) };
-    let is_same = |entry: &[u64; 4]| (entry[0] ^ key[0]) | (entry[1] & KEY_BITS ^ key[1]) == 0;
-    let (is_newer, is_older) = (is_same(newer), is_same(older));
-    let entry = if is_older { older } else { newer };
-    ([entry[2], entry[3]], if is_newer | is_older { count_of(entry[1]) } else { 0 })
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+impl Look for Portable {
+    #[inline(always)]
+    fn look(self, words: &ShortWords, text: &[u8], start: usize, end: usize) -> Entry {
+        let key: ShortKey = if end - start <= SHORT_BYTES { short_key(text, start, end) } else { NO_KEY };
+        let Some([newer, older]) = words.bucket(&key) else { return ([0; 2], 0) };
+        let is_same = |entry: &[u64; 4]| (entry[0] ^ key[0]) | (entry[1] & KEY_BITS ^ key[1]) == 0;
+        let (is_newer, is_older) = (is_same(newer), is_same(older));
+        let entry = if is_older { older } else { newer };
+        ([entry[2], entry[3]], if is_newer | is_older { count_of(entry[1]) } else { 0 })
+    }
 }
