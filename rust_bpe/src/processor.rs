@@ -5,6 +5,7 @@
 pub struct Avx2(());
 
 /// A processor that was found to have the byte instructions of AVX-512 (VBMI2: Ice Lake, Zen 4 and later) too.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
 
@@ -36,13 +37,6 @@ impl Avx512 {
 
 #[cfg(not(target_arch = "x86_64"))]
 impl Avx2 {
-    pub fn detect() -> Option<Self> {
-        None
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-impl Avx512 {
     pub fn detect() -> Option<Self> {
         None
     }

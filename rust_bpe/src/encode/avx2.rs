@@ -23,14 +23,7 @@ pub(super) fn run<T: Id>(
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn enter<T: Id>(
-    avx2: Avx2,
-    words: &ShortWords,
-    text: &[u8],
-    start: usize,
-    ends: &[usize],
-    ids: &mut [T],
-) -> Run {
+fn enter<T: Id>(avx2: Avx2, words: &ShortWords, text: &[u8], start: usize, ends: &[usize], ids: &mut [T]) -> Run {
     run_by(avx2, words, text, start, ends, ids)
 }
 

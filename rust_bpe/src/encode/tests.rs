@@ -95,8 +95,14 @@ fn ids_are_those_of_the_reference_and_decode_to_the_text() {
         let special_ids = if round % 2 == 0 { SpecialIds::End } else { SpecialIds::Front };
         let sample = random.text(&PARTS[..18], 300, over_bytes);
         let n_merges = random.below(200);
-        let encoder = Encoder::new(Arc::new(trained(&sample, pattern, n_merges, over_bytes, special_ids)));
+        let mut encoder = Encoder::new(Arc::new(trained(&sample, pattern, n_merges, over_bytes, special_ids)));
+        if round % 5 == 0 {
+            encoder.width = Width::Wide;
+        }
         let mut cache = Cache::new();
+        if round % 2 == 0 {
+            cache.processor = None; // else what this one has
+        }
         for special in [Special::Allow, Special::Text] {
             for n_parts in [0, 1, 5, 200] {
                 let text = random.text(&PARTS, n_parts, over_bytes);

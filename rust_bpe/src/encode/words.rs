@@ -122,9 +122,8 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
 
     pub fn get(&self, key: &[u64; KEY]) -> Option<Found> {
         let bucket = self.buckets.get(self.bucket_of(key))?; // none before the first is put there
-        let is_same = |entry: &&[u64; SIZE]| {
-            entry[..KEY - 1] == key[..KEY - 1] && entry[KEY - 1] & KEY_BITS == key[KEY - 1]
-        };
+        let is_same =
+            |entry: &&[u64; SIZE]| entry[..KEY - 1] == key[..KEY - 1] && entry[KEY - 1] & KEY_BITS == key[KEY - 1];
         let entry = bucket.0.iter().find(is_same)?;
         match count_of(entry[KEY - 1]) {
             0 => None,
@@ -198,7 +197,7 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
 
     #[cold]
     fn grow(&mut self) {
-        let n_buckets = (4 * self.buckets.len()).clamp(FEWEST_BUCKETS, MOST_BUCKETS);
+        let n_buckets = (2 * self.buckets.len()).clamp(FEWEST_BUCKETS, MOST_BUCKETS);
         let old = std::mem::replace(&mut self.buckets, memory::filled(Bucket([[0; SIZE]; 2]), n_buckets));
         self.n_entries = 0;
         for entry in old.into_iter().flat_map(|Bucket([newer, older])| [older, newer]) {
@@ -255,7 +254,8 @@ mod tests {
             for number in 0..200_000u32 {
                 let word = format!("{number:020}");
                 let (short_word, medium_word) = (&word.as_bytes()[10..], word.as_bytes());
-                let ids: Vec<TokenId> = (0..=number % short.room() as u32).map(|place| (number + place) % most).collect();
+                let ids: Vec<TokenId> =
+                    (0..=number % short.room() as u32).map(|place| (number + place) % most).collect();
                 let key = short_key(short_word, 0, 10);
                 short.insert(&key, &ids);
                 match short.get(&key) {

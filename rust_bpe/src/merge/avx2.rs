@@ -14,8 +14,8 @@ pub(super) fn merge(_: Avx2, symbols: &mut [TokenId], ranks: &impl Ranks) -> usi
     // SAFETY: an `Avx2` exists only where the processor was found to have what these are compiled for.
     unsafe {
         match symbols.len() {
-            ..=8 => merge_in::<1>(symbols, ranks),
-            ..=16 => merge_in::<2>(symbols, ranks),
+            0..=8 => merge_in::<1>(symbols, ranks),
+            9..=16 => merge_in::<2>(symbols, ranks),
             _ => merge_in::<4>(symbols, ranks),
         }
     }

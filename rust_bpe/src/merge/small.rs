@@ -52,8 +52,8 @@ impl<const N: usize> Keys for Array<N> {
 /// Merges `symbols`, at most [`MAX_SMALL`] of them, and returns how many tokens now stand at their beginning.
 pub(super) fn merge(symbols: &mut [TokenId], ranks: &impl Ranks) -> usize {
     match symbols.len() {
-        ..=8 => merge_with::<Array<8>>(symbols, ranks),
-        ..=16 => merge_with::<Array<16>>(symbols, ranks),
+        0..=8 => merge_with::<Array<8>>(symbols, ranks),
+        9..=16 => merge_with::<Array<16>>(symbols, ranks),
         _ => merge_with::<Array<32>>(symbols, ranks),
     }
 }

@@ -99,6 +99,9 @@ fn agree(table: &Table, merger: &mut Merger, long: &mut Long) {
         let mut small = table.symbols.clone();
         let n_tokens = small::merge(&mut small, table);
         assert_eq!(small[..n_tokens], expected, "small");
+        let mut merged = table.symbols.clone();
+        merger.merge(&mut merged, table);
+        assert_eq!(merged, expected, "small, by what this processor has");
     }
     if table.symbols.len() <= MAX_SCAN {
         let mut scanned = table.symbols.clone();

@@ -34,7 +34,11 @@ fn ends(pattern: &Pattern, text: &[u8]) -> Vec<usize> {
             let first = fast.iter().zip(&scalar).take_while(|(a, b)| a == b).count().saturating_sub(1);
             let from = scalar.get(first).copied().unwrap_or(0);
             let around = text[from..text.len().min(from + 80)].escape_ascii();
-            panic!("{} by {engine:?} differs from scalar after byte {from} of {}: {around}", pattern.name(), text.len());
+            panic!(
+                "{} by {engine:?} differs from scalar after byte {from} of {}: {around}",
+                pattern.name(),
+                text.len()
+            );
         }
     }
     scalar
