@@ -11,6 +11,7 @@ pub mod error;
 mod memory;
 mod merge;
 pub mod monitor;
+mod parallel;
 pub mod pretokenize;
 mod processor;
 pub mod reference;

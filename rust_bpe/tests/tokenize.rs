@@ -181,6 +181,29 @@ fn files_equal_the_twins_and_depend_neither_on_threads_nor_on_blocks() {
     }
 }
 
+/// Where nothing is split off, words are counted in the first pass; dropping duplicates takes passes of their own.
+#[test]
+fn words_counted_in_the_first_pass_make_the_same_vocabulary() {
+    let folder = Folder::new();
+    let (text, val) = (folder.write("text.txt", &sample(4, 3000)), folder.write("val.txt", &sample(5, 500)));
+    let vocabulary = |drop_duplicates, has_val, n_threads| {
+        let mut job = job(&text, &folder.0.join("out"), Tokenizer::Bpe(bpe(Some(300))));
+        job.split = SplitRequest { method: SplitMethod::None, fraction: 0.0, seed: 0 };
+        if has_val {
+            job.inputs.push(Input { path: val.clone(), side: Side::Val, ..job.inputs[0].clone() });
+        }
+        (job.drop_duplicates, job.n_threads, job.block_bytes, job.vocabulary_only) =
+            (drop_duplicates, n_threads, 512, true);
+        let report = run_job(job).unwrap();
+        (report.vocabulary.to_json(), report.n_words, report.n_pretokens, report.totals.n_documents)
+    };
+    let expected = vocabulary(true, false, 1);
+    assert!(expected.1 > 10 && expected.2 > 1000);
+    for (has_val, n_threads) in [(false, 1), (false, 3), (true, 1), (true, 3)] {
+        assert_eq!(vocabulary(false, has_val, n_threads), expected);
+    }
+}
+
 #[test]
 fn shards_joined_are_the_one_file() {
     let folder = Folder::new();

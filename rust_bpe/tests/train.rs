@@ -236,3 +236,17 @@ fn pairs_at_many_places_are_joined_by_several_threads_alike() {
         assert_eq!(trained(&words, &Alphabet::Bytes, &options(threads)), alone);
     }
 }
+
+#[test]
+fn pairs_counted_anew_by_several_threads_are_the_same() {
+    let mut random = Generator::new(10);
+    let mut word = || (0..2 + random.below(12)).map(|_| b'a' + random.below(26) as u8).collect();
+    let words = words(&(0..30_000).map(|i| (word(), 1 + 3000 / (i + 1))).collect::<Vec<_>>());
+    // Tokens of at most two bytes: the frequent pairs run out, and the rarer ones are looked for again and again.
+    let options = |threads| TrainOptions { threads, max_token_bytes: Some(2), ..TrainOptions::new(5000) };
+    let alone = trained(&words, &Alphabet::Bytes, &options(1));
+    assert!(alone.merges.len() > 300 && alone.stop == Stop::NoPairs);
+    for threads in [2, 3] {
+        assert_eq!(trained(&words, &Alphabet::Bytes, &options(threads)), alone);
+    }
+}

@@ -71,10 +71,25 @@ struct Head {
 impl Survey {
     /// Reads `corpus` once. The monitor advances by bytes on disk.
     pub fn of(corpus: &Corpus, options: &SurveyOptions, monitor: &Monitor) -> Result<Self> {
+        Self::with(corpus, options, monitor, || (), |(), _| Ok(())).map(|(survey, _)| survey)
+    }
+
+    /// The same, with other work on each block on the way, as [`Corpus::each_block`] does it.
+    pub fn with<S: Send>(
+        corpus: &Corpus,
+        options: &SurveyOptions,
+        monitor: &Monitor,
+        start: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, &Block) -> Result<()> + Sync,
+    ) -> Result<(Self, Vec<S>)> {
         let n_threads = if options.drop_duplicates { 1 } else { options.n_threads };
-        let start = || Surveyor::new(options);
-        let (surveyors, sources) = corpus
-            .each_block(Pass::First, n_threads, monitor, start, |surveyor, block| surveyor.look(corpus, block))?;
+        let start = || (Surveyor::new(options), start());
+        let look = |(surveyor, state): &mut (Surveyor, S), block: &Block| {
+            surveyor.look(corpus, block)?;
+            work(state, block)
+        };
+        let (states, sources) = corpus.each_block(Pass::First, n_threads, monitor, start, look)?;
+        let (surveyors, states): (Vec<_>, Vec<_>) = states.into_iter().unzip();
         let mut survey = Self { sources, ..Self::default() };
         for surveyor in surveyors {
             survey.totals.add(&surveyor.totals);
@@ -87,7 +102,7 @@ impl Survey {
             block.text_before = text_before;
             text_before += block.text_bytes;
         }
-        Ok(survey)
+        Ok((survey, states))
     }
 
     /// Bytes of the text that is split in all blocks before this one.

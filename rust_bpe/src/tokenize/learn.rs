@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Plan, Reading, Times, Tokenizer};
-use crate::corpus::{Block, Pass, Side, Stretch};
+use crate::corpus::{Block, Corpus, Pass, Side, Split, SplitMethod, Stretch, Survey};
 use crate::encode::KnownWords;
 use crate::error::{Error, Result};
+use crate::monitor::Monitor;
 use crate::pretokenize::Pattern;
 use crate::train::{Alphabet, Stop, Ties, TrainOptions, train};
 use crate::vocabulary::{FRONT_TOKENS, SpecialIds, UNKNOWN, Vocabulary};
@@ -64,8 +65,32 @@ pub(super) struct Learned {
     pub n_pretokens: u64,
 }
 
-/// Makes the vocabulary of `plan`.
-pub(super) fn vocabulary(plan: &Plan, reading: &Reading, source_bytes: u64, times: &mut Times) -> Result<Learned> {
+/// Surveys the corpus, and counts its words in the same pass where it is known before which text is for training.
+pub(super) fn survey(plan: &Plan, corpus: &Corpus, monitor: &Monitor) -> Result<(Survey, Option<Vec<WordCounter>>)> {
+    let options = &plan.survey;
+    match &plan.tokenizer {
+        Tokenizer::Bpe(bpe) if options.split.method == SplitMethod::None && !options.drop_duplicates => {
+            // All documents count, and those of inputs that are validation as a whole do not.
+            let (survey, split) = (&Survey::default(), &Split::None);
+            let reading = Reading { corpus, survey, split, n_threads: options.n_threads, monitor };
+            let count = |counter: &mut WordCounter, block: &Block| {
+                training_text(&reading, block, |text| add_words(bpe, counter, text))
+            };
+            Survey::with(corpus, options, monitor, WordCounter::new, count)
+                .map(|(survey, counters)| (survey, Some(counters)))
+        }
+        _ => Ok((Survey::of(corpus, options, monitor)?, None)),
+    }
+}
+
+/// Makes the vocabulary of `plan`. The words of the training documents may have been counted already.
+pub(super) fn vocabulary(
+    plan: &Plan,
+    reading: &Reading,
+    counters: Option<Vec<WordCounter>>,
+    source_bytes: u64,
+    times: &mut Times,
+) -> Result<Learned> {
     let (specials, special_ids) = (&plan.specials, plan.special_ids);
     let known = KnownWords::default();
     let untrained = |vocabulary| Learned { vocabulary, known, stop: None, n_words: 0, n_pretokens: 0 };
@@ -81,23 +106,25 @@ pub(super) fn vocabulary(plan: &Plan, reading: &Reading, source_bytes: u64, time
         }
         Tokenizer::Bpe(bpe) => {
             let begin = Instant::now();
-            reading.monitor.start("counting", source_bytes);
-            let words = count_words(bpe, reading)?;
-            times.counting = begin.elapsed();
-            let learned = train_on(&words, bpe, specials, special_ids, reading);
-            times.merging = begin.elapsed() - times.counting;
+            let counters = match counters {
+                Some(counters) => counters,
+                None => {
+                    reading.monitor.start("counting", source_bytes);
+                    each_training_text(reading, WordCounter::new, |counter, text| add_words(bpe, counter, text))?
+                }
+            };
+            let words = Words::merge(counters, reading.n_threads)?;
+            times.counting += begin.elapsed();
+            let begin = Instant::now();
+            let learned = train_on(&words, bpe, plan, reading);
+            times.merging = begin.elapsed();
             learned
         }
     }
 }
 
-fn train_on(
-    words: &Words,
-    bpe: &Bpe,
-    specials: &[String],
-    special_ids: SpecialIds,
-    reading: &Reading,
-) -> Result<Learned> {
+fn train_on(words: &Words, bpe: &Bpe, plan: &Plan, reading: &Reading) -> Result<Learned> {
+    let (specials, special_ids) = (&plan.specials, plan.special_ids);
     let alphabet = match bpe.alphabet {
         BaseAlphabet::Bytes => Alphabet::Bytes,
         BaseAlphabet::Chars => Alphabet::chars_of(words)?,
@@ -124,8 +151,13 @@ fn train_on(
     };
     let trained = train(words, &alphabet, &options, reading.monitor)?;
     let vocabulary = Vocabulary::from_merges(&alphabet, &trained.merges, bpe.pattern.clone(), specials, special_ids)?;
+    let known = if plan.vocabulary_only {
+        KnownWords::default() // nothing will be encoded
+    } else {
+        KnownWords::of(words, &trained.encodings, &vocabulary.ids_of_symbols())
+    };
     Ok(Learned {
-        known: KnownWords::of(words, &trained.encodings, &vocabulary.ids_of_symbols()),
+        known,
         vocabulary: Arc::new(vocabulary),
         stop: Some(trained.stop),
         n_words: words.len() as u64,
@@ -152,14 +184,11 @@ fn special_tokens(number: usize) -> String {
     format!("{number} special token{}", if number == 1 { "" } else { "s" })
 }
 
-fn count_words(bpe: &Bpe, reading: &Reading) -> Result<Words> {
-    let counters = each_training_text(reading, WordCounter::new, |counter, text| {
-        if bpe.alphabet == BaseAlphabet::Chars {
-            utf8(text)?;
-        }
-        counter.add(&bpe.pattern, text)
-    })?;
-    Words::merge(counters, reading.n_threads)
+fn add_words(bpe: &Bpe, counter: &mut WordCounter, text: &[u8]) -> Result<()> {
+    if bpe.alphabet == BaseAlphabet::Chars {
+        utf8(text)?;
+    }
+    counter.add(&bpe.pattern, text)
 }
 
 fn characters(reading: &Reading) -> Result<BTreeSet<char>> {
@@ -183,18 +212,22 @@ fn each_training_text<S: Send>(
     start: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, &[u8]) -> Result<()> + Sync,
 ) -> Result<Vec<S>> {
-    let (corpus, pass) = (reading.corpus, Pass::Again(&reading.survey.sources));
-    let look = |state: &mut S, block: &Block| {
-        reading.survey.parts(corpus, reading.split, block, |part| match part.side {
-            Side::Val => Ok(()),
-            Side::Train => {
-                let texts = corpus.stretches(block.input, part.text, |start, stretch| match stretch {
-                    Stretch::Text(text) => work(state, text).map_err(|error| error.moved(start as u64)),
-                    Stretch::Special(_) => Ok(()),
-                });
-                texts.map_err(|error| block.in_document(part.document, part.offset, error))
-            }
-        })
-    };
-    corpus.each_block(pass, reading.n_threads, reading.monitor, start, look).map(|(states, _)| states)
+    let pass = Pass::Again(&reading.survey.sources);
+    let look = |state: &mut S, block: &Block| training_text(reading, block, |text| work(state, text));
+    reading.corpus.each_block(pass, reading.n_threads, reading.monitor, start, look).map(|(states, _)| states)
+}
+
+/// The same of one block.
+fn training_text(reading: &Reading, block: &Block, mut work: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let corpus = reading.corpus;
+    reading.survey.parts(corpus, reading.split, block, |part| match part.side {
+        Side::Val => Ok(()),
+        Side::Train => {
+            let texts = corpus.stretches(block.input, part.text, |start, stretch| match stretch {
+                Stretch::Text(text) => work(text).map_err(|error| error.moved(start as u64)),
+                Stretch::Special(_) => Ok(()),
+            });
+            texts.map_err(|error| block.in_document(part.document, part.offset, error))
+        }
+    })
 }

@@ -1,8 +1,8 @@
 //! The whole job: count, train, encode, and write the arrays of a dataset.
 //!
-//! Three passes over the corpus: a [`Survey`] finds documents, bytes and the split; [`learn`] counts the words of the
-//! training documents and makes the vocabulary, unless one is given; [`encode`] writes the ids of both sides. The files
-//! are the same for any number of threads.
+//! At most three passes over the corpus: a [`Survey`] finds documents, bytes and the split; [`learn`] counts the words of
+//! the training documents (in the same pass where nothing is split off) and makes the vocabulary, unless one is given;
+//! [`encode`] writes the ids of both sides. The files are the same for any number of threads.
 
 mod encode;
 mod in_order;
@@ -100,7 +100,7 @@ pub struct Report {
     pub times: Times,
 }
 
-/// Elapsed times of the stages, and of all of it.
+/// Elapsed times of the stages, and of all of it. Where words are counted in the first pass, that is counting.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     pub reading: Duration,
@@ -131,14 +131,14 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
         corpus.limits = limit::byte_limits(&corpus, vocabulary, has_end, limit, plan.survey.n_threads, monitor)?;
         monitor.start("reading", source_bytes);
     }
-    let survey = Survey::of(&corpus, &plan.survey, monitor)?;
+    let (survey, counters) = learn::survey(&plan, &corpus, monitor)?;
     check_text(&corpus, &survey.totals)?;
     let split = Split::choose(&plan.survey.split, &survey)?;
-    times.reading = begin.elapsed();
+    *(if counters.is_some() { &mut times.counting } else { &mut times.reading }) = begin.elapsed();
 
     let reading =
         Reading { corpus: &corpus, survey: &survey, split: &split, n_threads: plan.survey.n_threads, monitor };
-    let learned = learn::vocabulary(&plan, &reading, source_bytes, &mut times)?;
+    let learned = learn::vocabulary(&plan, &reading, counters, source_bytes, &mut times)?;
     let vocabulary = learned.vocabulary;
     let encoder = Encoder::with_known(vocabulary.clone(), learned.known);
 

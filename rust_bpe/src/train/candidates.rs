@@ -2,6 +2,7 @@
 
 use super::pairs::{Pair, Pairs};
 use super::queue::{Item, Queue};
+use super::text::Place;
 use super::tokens::Tokens;
 
 /// Holds every pair that occurs at least [`Pairs::threshold`] times and may be merged.
@@ -18,9 +19,7 @@ impl Candidates {
 
     /// Takes in a new pair, and returns where its places are to be written; none when it is too rare or too long.
     pub fn insert(&mut self, tokens: &Tokens, pair: Pair, count: u64, n_places: u32) -> Option<usize> {
-        if count < self.pairs.threshold()
-            || tokens.bytes(pair.0).len() + tokens.bytes(pair.1).len() > self.max_token_bytes
-        {
+        if count < self.pairs.threshold() || tokens.n_bytes(pair.0) + tokens.n_bytes(pair.1) > self.max_token_bytes {
             return None;
         }
         self.queue.push(Item::new(tokens, pair, count), tokens);
@@ -32,7 +31,7 @@ impl Candidates {
     /// Counts only fall, so a pair whose noted count is still true is the first of all; one that has fallen goes back
     /// to where it belongs.
     pub fn next(&mut self, tokens: &Tokens) -> Option<Pair> {
-        while let Some(&Item { pair, count: noted, .. }) = self.queue.peek(tokens) {
+        while let Some(&Item { pair, count: noted, .. }) = self.queue.peek(&self.pairs, tokens) {
             let count = self.pairs.count(pair);
             if count == noted {
                 self.queue.pop(tokens);
@@ -44,5 +43,13 @@ impl Candidates {
             }
         }
         None
+    }
+
+    /// Calls what the next merges will look at into the caches, and returns places of the pair that is likely to come
+    /// next.
+    pub fn foresee(&self) -> &[Place] {
+        let Some((first, others)) = self.queue.upcoming().split_first() else { return &[] };
+        others.iter().for_each(|item| self.pairs.foresee(item.pair));
+        self.pairs.places(self.pairs.list(first.pair))
     }
 }

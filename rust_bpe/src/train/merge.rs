@@ -3,7 +3,7 @@
 use super::candidates::Candidates;
 use super::join::{Sides, join};
 use super::pairs::Pair;
-use super::tally::{Slot, Tally};
+use super::tally::{Tally, Total};
 use super::text::{Symbol, Text};
 use super::tokens::Tokens;
 use super::{Stop, TrainOptions, Trained};
@@ -24,14 +24,13 @@ pub struct Trainer<'w, 'o, S> {
 
 impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
     pub fn new(text: Text<'w, S>, tokens: Tokens, n_merges: usize, options: &'o TrainOptions) -> Self {
-        let mut tally = Tally::of(&text, &tokens);
+        let tally = Tally::of(&text, &tokens, options.threads);
         // The last of n merges joins between 1/26 (code, 128k) and 1/97 (English, 128k) of total / n pairs. A threshold
         // too low costs little, one too high another tally.
-        let mut total = 0;
-        tally.for_each(|_, slot| total += slot.count);
+        let total: u64 = tally.totals().iter().map(|total| total.count).sum();
         let threshold = total / n_merges.max(1) as u64 / 128;
         let candidates = candidates(&text, &tokens, tally, threshold, options);
-        let sides = (0..options.threads.max(1)).map(|_| Sides::new(tokens.len())).collect();
+        let sides = (0..options.threads.max(1)).map(|_| Sides::default()).collect();
         Trainer { options, text, tokens, candidates, merges: Vec::new(), sides, changes: Vec::new() }
     }
 
@@ -45,7 +44,7 @@ impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
                     monitor.advance(MERGES_PER_REPORT as u64)?;
                 }
             } else if self.candidates.pairs.threshold() > self.options.min_frequency.max(1) {
-                let tally = Tally::of(&self.text, &self.tokens);
+                let tally = Tally::of(&self.text, &self.tokens, self.options.threads);
                 let threshold = self.candidates.pairs.threshold() / 4;
                 self.candidates = candidates(&self.text, &self.tokens, tally, threshold, self.options);
             } else {
@@ -65,7 +64,7 @@ impl<'w, 'o, S: Symbol> Trainer<'w, 'o, S> {
         let Trainer { text, tokens, candidates, sides, changes, .. } = self;
         let z = tokens.join(x, y);
         self.merges.push((x, y));
-        sides.iter_mut().for_each(Sides::add_token);
+        text.foresee(candidates.foresee());
         let list = candidates.pairs.remove((x, y));
         join(text, tokens, (x, y), z, candidates.pairs.places(list), sides);
 
@@ -105,20 +104,14 @@ fn candidates<S: Symbol>(
 ) -> Candidates {
     let max_token_bytes = options.max_token_bytes.unwrap_or(usize::MAX);
     let mut candidates = Candidates::new(threshold.max(options.min_frequency).max(1), max_token_bytes);
-    let mut n_places = 0;
-    tally.for_each(|_, slot| {
-        n_places += if slot.count < candidates.pairs.threshold() { 0 } else { slot.n_places as usize };
-    });
-    candidates.pairs.reserve_places(n_places);
-    tally.for_each(|pair, slot| {
-        slot.cursor = candidates.insert(tokens, pair, slot.count, slot.n_places).unwrap_or(Slot::NOWHERE);
-    });
-    text.for_each_pair(tokens, |pair, place, _| {
-        let slot = tally.slot(pair);
-        if slot.cursor != Slot::NOWHERE {
-            candidates.pairs.set_place(slot.cursor, place);
-            slot.cursor += 1;
+    let kept: Vec<Total> =
+        tally.totals().into_iter().filter(|total| total.count >= candidates.pairs.threshold()).collect();
+    candidates.pairs.reserve_places(kept.iter().map(|total| total.n_places as usize).sum());
+    for Total { pair, count, n_places } in kept {
+        if let Some(start) = candidates.insert(tokens, pair, count, n_places) {
+            tally.keep(pair, start);
         }
-    });
+    }
+    candidates.pairs.write_places(|places| tally.write_places(text, tokens, places));
     candidates
 }

@@ -5,6 +5,7 @@ use super::pairs::Pairs;
 use super::text::{Place, Symbol};
 
 /// Without a branch per place: the edge of a word counts as a neighbour too, and whoever reads passes over it.
+#[derive(Default)]
 pub struct Neighbours {
     /// By [`Symbol::number`].
     sums: Vec<Sum>,
@@ -34,14 +35,10 @@ impl Sum {
 }
 
 impl Neighbours {
-    pub fn new(n_tokens: usize) -> Self {
-        let sums = vec![Sum::default(); n_tokens + 1];
-        Neighbours { sums, numbers: vec![0; n_tokens + 2], n_numbers: 0, places: Vec::new() }
-    }
-
-    pub fn add_token(&mut self) {
-        self.sums.push(Sum::default());
-        self.numbers.push(0);
+    /// Makes room for so many tokens.
+    pub fn reserve(&mut self, n_tokens: usize) {
+        self.sums.resize(n_tokens + 1, Sum::default());
+        self.numbers.resize(n_tokens + 2, 0);
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@
 //! and count share 16 bytes of one cache line, and the lists lie end to end in one array.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicU32;
 
 use super::text::Place;
 use crate::memory;
@@ -67,6 +68,19 @@ impl Pairs {
         self.slots[self.find(key(pair))].count
     }
 
+    /// Calls what is known of a pair into the caches.
+    #[inline(always)]
+    pub fn foresee(&self, pair: Pair) {
+        let home = self.home(key(pair));
+        memory::prefetch(&self.slots, home);
+        memory::prefetch(&self.lists, home);
+    }
+
+    /// The places of a pair; none when it is not kept.
+    pub fn list(&self, pair: Pair) -> Range<usize> {
+        self.lists[self.find(key(pair))].clone()
+    }
+
     /// Adds a new pair and returns where its `n_places` places are to be written, by [`Pairs::set_place`]. What is
     /// returned holds until the next [`Pairs::reserve_places`], which comes before.
     pub fn insert(&mut self, pair: Pair, count: u64, n_places: usize) -> usize {
@@ -98,6 +112,14 @@ impl Pairs {
     #[inline(always)]
     pub fn set_place(&mut self, index: usize, place: Place) {
         self.places[index] = place;
+    }
+
+    /// Lets several threads write places, as [`Pairs::set_place`] does.
+    pub fn write_places(&mut self, write: impl FnOnce(&[AtomicU32])) {
+        // Both ways stay where they are in memory.
+        let places: Vec<AtomicU32> = std::mem::take(&mut self.places).into_iter().map(AtomicU32::new).collect();
+        write(&places);
+        self.places = places.into_iter().map(AtomicU32::into_inner).collect();
     }
 
     /// Takes occurrences away from those of the pairs that are kept.

@@ -8,7 +8,7 @@
 
 use std::cmp::Ordering;
 
-use super::pairs::Pair;
+use super::pairs::{Pair, Pairs};
 use super::tokens::Tokens;
 
 pub struct Queue {
@@ -50,13 +50,32 @@ impl Queue {
     }
 
     /// The first pair by the counts noted. Opens drawers when the heap is empty.
-    pub fn peek(&mut self, tokens: &Tokens) -> Option<&Item> {
+    pub fn peek(&mut self, pairs: &Pairs, tokens: &Tokens) -> Option<&Item> {
         while self.heap.is_empty() {
-            for item in self.drawers.pop()? {
-                self.push_heap(item, tokens);
-            }
+            let drawer = self.drawers.pop()?;
+            self.put_back(&drawer, pairs, tokens);
         }
         self.heap.first()
+    }
+
+    /// Those that may be peeked at next, some of them in the order in which they will come.
+    pub fn upcoming(&self) -> &[Item] {
+        &self.heap[..self.heap.len().min(3)]
+    }
+
+    /// Looks at the true counts of all items of a drawer, many of them at a time, before any is compared: most of those
+    /// that have waited long belong further down or nowhere.
+    fn put_back(&mut self, drawer: &[Item], pairs: &Pairs, tokens: &Tokens) {
+        const AHEAD: usize = 16;
+        for (i, &item) in drawer.iter().enumerate() {
+            if let Some(later) = drawer.get(i + AHEAD) {
+                pairs.foresee(later.pair);
+            }
+            let count = pairs.count(item.pair);
+            if count >= pairs.threshold() {
+                self.push(Item { count, ..item }, tokens);
+            }
+        }
     }
 
     /// Takes away what was peeked at.

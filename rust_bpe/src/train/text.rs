@@ -8,6 +8,8 @@
 //! there exactly when these two places hold its two tokens: a merge on either side rewrites one of the two places, and
 //! the merge that swallows b is that of the very pair, which comes once.
 
+use std::ops::Range;
+
 use rustc_hash::FxHashMap;
 
 use super::pairs::Pair;
@@ -20,7 +22,7 @@ use crate::words::Words;
 
 /// A token as the array stores it, as its number plus 1: in 16 bits where they suffice, for half the memory that a
 /// merge walks over.
-pub trait Symbol: Copy + Eq + Send {
+pub trait Symbol: Copy + Eq + Send + Sync {
     /// Stands before, between and behind words: no token.
     const EDGE: Self;
 
@@ -114,10 +116,33 @@ impl<'w, S: Symbol> Text<'w, S> {
         Ok(Text { symbols, weights, words })
     }
 
-    /// The pairs of neighbours in all words, in order: calls `visit(pair, place, count of the word)`.
-    pub fn for_each_pair(&self, tokens: &Tokens, mut visit: impl FnMut(Pair, Place, u64)) {
-        let mut position = 1;
-        for (_, count) in self.words.iter() {
+    /// Calls the symbols at the first of some places into the caches: while one merge is made, those of the next come from
+    /// the third-level cache or from memory.
+    pub fn foresee(&self, places: &[Place]) {
+        const MOST: usize = 64;
+        for &place in &places[..places.len().min(MOST)] {
+            memory::prefetch(&self.symbols, place as usize);
+        }
+    }
+
+    /// The positions of `n` parts of about equal size: each begins with a word and ends with an edge, or is empty.
+    pub fn parts(&self, n: usize) -> Vec<Range<usize>> {
+        let mut start = 1_usize;
+        let part = |i: usize| {
+            let from = (self.symbols.len() * i / n).max(start) - 1;
+            let word = self.symbols[from..].iter().position(|&symbol| symbol == S::EDGE);
+            let end = word.map_or(self.symbols.len(), |len| from + len + 1);
+            std::mem::replace(&mut start, end)..end
+        };
+        (1..=n).map(part).collect()
+    }
+
+    /// The pairs of neighbours in the words of a part, in order: calls `visit(pair, place, count of the word)`.
+    #[inline(always)]
+    pub fn for_each_pair(&self, part: Range<usize>, tokens: &Tokens, mut visit: impl FnMut(Pair, Place, u64)) {
+        let mut position = part.start;
+        while position < part.end {
+            let count = self.weights.get(position);
             let mut left = self.symbols[position];
             loop {
                 position += tokens.n_symbols(left.token());

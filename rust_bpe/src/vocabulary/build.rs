@@ -88,7 +88,7 @@ impl Vocabulary {
             }
         }
 
-        let tokens = base_tokens(alphabet, id_of).map_err(Error::Setting)?;
+        let tokens = base_tokens(alphabet, merges.len(), id_of).map_err(Error::Setting)?;
         let (tokens, merges) = merged_tokens(tokens, merges, n_base, id_of).map_err(Error::Setting)?;
         let over_bytes = matches!(alphabet, Alphabet::Bytes);
         check_specials(&tokens, over_bytes, &placed).map_err(Error::Setting)?;
@@ -99,8 +99,15 @@ impl Vocabulary {
     }
 }
 
-fn base_tokens(alphabet: &Alphabet, id_of: impl Fn(usize) -> TokenId) -> std::result::Result<TokenTable, String> {
-    let mut tokens = TokenTable::default();
+/// The base symbols, with room for so many merges.
+fn base_tokens(
+    alphabet: &Alphabet,
+    n_merges: usize,
+    id_of: impl Fn(usize) -> TokenId,
+) -> std::result::Result<TokenTable, String> {
+    const USUAL_TOKEN_BYTES: usize = 8; // 6 to 8 where 32,000 to 128,000 ids are trained
+    let n_tokens = alphabet.len() + n_merges;
+    let mut tokens = TokenTable::with_capacity(n_tokens, n_tokens * USUAL_TOKEN_BYTES);
     match alphabet {
         Alphabet::Bytes => {
             for byte in 0..=255u8 {

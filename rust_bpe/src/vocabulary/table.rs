@@ -47,16 +47,18 @@ impl TokenTable {
         if let Some(own) = self.get(id) {
             return Err(format!("id {id} is given to both {} and {}", show(own), show(token)));
         }
-        if let Some(other) = self.id_of(token) {
-            return Err(format!("token {} has two ids, {other} and {id}", show(token)));
+        self.reserve_slots();
+        let slot = self.slot_of(token);
+        if self.slots[slot] != FREE {
+            return Err(format!("token {} has two ids, {} and {id}", show(token), self.slots[slot]));
         }
+        self.slots[slot] = id;
         if self.spans.len() <= id as usize {
             self.spans.resize(id as usize + 1, (0, 0));
         }
         self.spans[id as usize] = (start, token.len() as u32);
         self.buffer.extend_from_slice(token);
         self.n_tokens += 1;
-        self.index(id);
         Ok(())
     }
 
@@ -70,14 +72,7 @@ impl TokenTable {
         if self.slots.is_empty() {
             return None;
         }
-        let mut slot = self.slot_of(token);
-        while self.slots[slot] != FREE {
-            if self.get(self.slots[slot]) == Some(token) {
-                return Some(self.slots[slot]);
-            }
-            slot = (slot + 1) & (self.slots.len() - 1);
-        }
-        None
+        Some(self.slots[self.slot_of(token)]).filter(|&id| id != FREE)
     }
 
     /// All tokens in the order of their ids.
@@ -95,30 +90,28 @@ impl TokenTable {
         self.spans.len()
     }
 
-    fn index(&mut self, id: TokenId) {
-        if self.n_tokens * 2 > self.slots.len() {
-            self.slots = vec![FREE; (self.n_tokens * 4).next_power_of_two().max(1024)];
-            for id in 0..self.spans.len() as TokenId {
-                self.place(id);
+    /// Makes room for one more token in the slots, which are at most half taken.
+    fn reserve_slots(&mut self) {
+        if (self.n_tokens + 1) * 2 > self.slots.len() {
+            let size = (self.n_tokens * 4).next_power_of_two().max(1024);
+            let old = std::mem::replace(&mut self.slots, vec![FREE; size]);
+            for id in old.into_iter().filter(|&id| id != FREE) {
+                let slot = self.slot_of(self.get(id).unwrap_or_default());
+                self.slots[slot] = id;
             }
-        } else {
-            self.place(id);
         }
     }
 
-    fn place(&mut self, id: TokenId) {
-        let Some(token) = self.get(id) else { return };
-        let mut slot = self.slot_of(token);
-        while self.slots[slot] != FREE {
-            slot = (slot + 1) & (self.slots.len() - 1);
-        }
-        self.slots[slot] = id;
-    }
-
+    /// The slot that holds the token, or the free one where it would be; there are slots.
     fn slot_of(&self, token: &[u8]) -> usize {
         let mut hasher = FxHasher::default();
         hasher.write(token);
-        hasher.finish() as usize & (self.slots.len() - 1)
+        let mask = self.slots.len() - 1;
+        let mut slot = hasher.finish() as usize & mask;
+        while self.slots[slot] != FREE && self.get(self.slots[slot]) != Some(token) {
+            slot = (slot + 1) & mask;
+        }
+        slot
     }
 }
 

@@ -113,15 +113,14 @@ fn padded<const N: usize>(text: &[u8], word: Range<usize>) -> [u8; N] {
     bytes
 }
 
-/// A 64-bit hash whose high bits are good: two multiplications, the second one folded to 64 bits. The first factor is
-/// odd, so no single value of one half hides the other half.
+/// A 64-bit hash whose high bits are good, by which slots are found. The first factor is odd, so no single value of one
+/// half hides the other half.
 #[inline(always)]
 fn mix(word: u128) -> u64 {
     const FIRST: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio
     const SECOND: u64 = 0xd6e8_feb8_6659_fd93; // an odd constant with even bit balance
     let (low, high) = (word as u64, (word >> 64) as u64);
-    let product = u128::from(low ^ high.wrapping_mul(FIRST)) * u128::from(SECOND);
-    product as u64 ^ (product >> 64) as u64
+    (low ^ high.wrapping_mul(FIRST)).wrapping_mul(SECOND)
 }
 
 #[cfg(test)]

@@ -2,13 +2,12 @@
 //!
 //! The words come out by length class and hash, so in the same order with any number of threads.
 
-use std::thread;
-
 use rustc_hash::FxHashMap;
 
 use super::key::Key;
 use super::table::Table;
 use super::{WordCounter, Words};
+use crate::parallel;
 
 /// So many words are sorted at a time: 160 KB, a third of a second-level cache.
 const WORDS_PER_SHARD: usize = 4096;
@@ -26,14 +25,7 @@ pub fn by_shards(counters: &[WordCounter], threads: usize) -> Vec<Words> {
         }
         (short, medium)
     };
-    let parts: Vec<(Words, Words)> = thread::scope(|scope| {
-        let workers: Vec<_> = (1..n_threads).map(|thread| scope.spawn(move || work(thread))).collect();
-        let own = work(0);
-        // A panic in a worker would be a defect of its own, and goes on here.
-        let theirs =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        [own].into_iter().chain(theirs).collect()
-    });
+    let parts: Vec<(Words, Words)> = parallel::map(0..n_threads, work);
     let (short, medium): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     short.into_iter().chain(medium).chain([long_words(counters)]).collect()
 }

@@ -55,10 +55,8 @@ impl WordCounter {
             self.short.add(Key16::of(word, 0, word.len()), count);
         } else if word.len() <= Key32::MAX_LEN {
             self.medium.add(Key32::of(word, 0, word.len()), count);
-        } else if let Some(total) = self.long.get_mut(word) {
-            *total = total.saturating_add(count);
         } else {
-            self.long.insert(word.into(), count);
+            add_long(&mut self.long, word, count);
         }
     }
 
@@ -74,20 +72,30 @@ impl WordCounter {
     /// Counts the pre-tokens of `text` that begin at `start` and end at `ends`, one behind the other.
     pub fn add_pretokens(&mut self, text: &[u8], mut start: usize, ends: &[usize]) {
         for ends in ends.chunks(BATCH) {
+            let (mut short, mut medium) = (self.short.batch(), self.medium.batch());
             for &end in ends {
                 let len = end - start;
                 if len <= Key16::MAX_LEN {
-                    self.short.push(Key16::of(text, start, len));
+                    short.push(Key16::of(text, start, len));
                 } else if len <= Key32::MAX_LEN {
-                    self.medium.push(Key32::of(text, start, len));
+                    medium.push(Key32::of(text, start, len));
                 } else {
-                    self.add_word(&text[start..end], 1);
+                    add_long(&mut self.long, &text[start..end], 1);
                 }
                 start = end;
             }
-            self.short.flush();
-            self.medium.flush();
+            let (n_short, n_medium) = (short.len(), medium.len());
+            self.short.count_batch(n_short);
+            self.medium.count_batch(n_medium);
         }
+    }
+}
+
+fn add_long(counts: &mut FxHashMap<Box<[u8]>, u64>, word: &[u8], count: u64) {
+    if let Some(total) = counts.get_mut(word) {
+        *total = total.saturating_add(count);
+    } else {
+        counts.insert(word.into(), count);
     }
 }
 
