@@ -70,9 +70,10 @@ fn long_inputs() {
 
 fn count(pattern: &Pattern, engine: Engine, text: &[u8]) -> usize {
     let mut ends = Vec::with_capacity(PRETOKEN_BATCH);
+    let mut splitter = pattern.splitter_by(engine, text);
     let (mut n_pretokens, mut start) = (0, 0);
     while start < text.len() {
-        pattern.boundaries_by(engine, text, start, &mut ends).expect("no pre-token is too long");
+        splitter.next(start, &mut ends).expect("no pre-token is too long");
         n_pretokens += ends.len();
         start = *ends.last().expect("not at the end");
     }

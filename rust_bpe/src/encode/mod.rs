@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::merge::{MAX_SCAN, MergeTable};
-use crate::pretokenize::{PRETOKEN_BATCH, Pattern};
+use crate::pretokenize::PRETOKEN_BATCH;
 use crate::special::Special;
 use crate::token::TokenId;
 use crate::vocabulary::Vocabulary;
@@ -165,11 +165,11 @@ impl Encoder {
 
     /// The main loop: a batch of boundaries, then runs of pre-tokens that the cache's first table knows.
     fn pretokens<T: Id>(&self, text: &[u8], cache: &mut Cache, ends: &mut Vec<usize>, out: &mut Vec<T>) -> Result<()> {
-        let pattern: &Pattern = self.vocabulary.pattern();
+        let mut splitter = self.vocabulary.pattern().splitter(text);
         let mut ids = [T::default(); PRETOKEN_BATCH * lookup::ROOM];
         let mut start = 0;
         while start < text.len() {
-            pattern.boundaries(text, start, ends)?;
+            splitter.next(start, ends)?;
             let mut ends = ends.as_slice();
             while !ends.is_empty() {
                 let run = lookup::run(cache.processor, &cache.short, text, start, ends, &mut ids);

@@ -2,7 +2,7 @@
 //!
 //! A named pattern is a scanner written by hand, equal to its regular expression over all of Unicode 16 (a test says
 //! so); any other regular expression goes through a library. Pre-tokens partition the text. A byte that is not part of
-//! valid UTF-8 is a character of its own, neither letter nor number nor white space.
+//! valid UTF-8 is split as U+FFFD would be: a character of its own, neither letter nor number nor white space.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,6 +20,7 @@ mod o200k;
 mod parts;
 mod portable;
 mod published;
+mod splitter;
 mod unicode_tables;
 mod user_regex;
 mod whitespace;
@@ -27,6 +28,7 @@ mod whitespace;
 #[cfg(test)]
 mod tests;
 
+pub use splitter::Splitter;
 pub use unicode_tables::UNICODE_VERSION;
 pub use user_regex::UserRegex;
 
@@ -35,7 +37,7 @@ pub use engine::Engine;
 use crate::error::{Error, Result};
 use crate::token::MAX_PRETOKEN_BYTES;
 
-/// How many ends [`Pattern::boundaries`] gives at most: few enough to stay in the first cache.
+/// How many ends [`Splitter::next`] gives at most: few enough to stay in the first cache.
 pub const PRETOKEN_BATCH: usize = 512;
 
 /// The rule by which a text is split into pre-tokens.
@@ -97,41 +99,24 @@ impl Pattern {
         }
     }
 
-    /// Clears `ends`, then fills it with the end offsets of the pre-tokens that follow `start`, itself 0 or such an end.
-    ///
-    /// At most [`PRETOKEN_BATCH`] of them, and none only when `start` is `text.len()`. The edges of `text` are those of
-    /// the document. [`Error::PreTokenTooLong`] and, for a user's expression, [`Error::Text`] have positions in `text`.
-    pub fn boundaries(&self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
-        self.boundaries_by(Engine::best(), text, start, ends)
+    /// The pre-tokens of `text`, a batch at a time.
+    pub fn splitter<'s>(&'s self, text: &'s [u8]) -> Splitter<'s> {
+        self.splitter_by(Engine::best(), text)
     }
 
     /// The same by a certain engine: all give the same ends, batches apart.
     #[doc(hidden)]
-    pub fn boundaries_by(&self, engine: Engine, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
-        match self {
-            Pattern::Gpt2 => engine.fill::<gpt2::Gpt2>(text, start, ends),
-            Pattern::Cl100k => engine.fill::<cl100k::Cl100k>(text, start, ends),
-            Pattern::Llama3 => engine.fill::<cl100k::Llama3>(text, start, ends),
-            Pattern::O200k => engine.fill::<o200k::O200k>(text, start, ends),
-            Pattern::Whitespace => engine.fill::<whitespace::Whitespace>(text, start, ends),
-            Pattern::None => {
-                ends.clear();
-                if start < text.len() {
-                    check_length(start, text.len())?;
-                    ends.push(text.len());
-                }
-                Ok(())
-            }
-            Pattern::Regex(regex) => regex.boundaries(text, start, ends),
-        }
+    pub fn splitter_by<'s>(&'s self, engine: Engine, text: &'s [u8]) -> Splitter<'s> {
+        Splitter::new(self, engine, text)
     }
 
     /// Calls `visit` for every pre-token of `text` in order.
     pub fn split<'t>(&self, text: &'t [u8], mut visit: impl FnMut(&'t [u8])) -> Result<()> {
         let mut ends = Vec::with_capacity(PRETOKEN_BATCH);
+        let mut splitter = self.splitter(text);
         let mut start = 0;
         while start < text.len() {
-            self.boundaries(text, start, &mut ends)?;
+            splitter.next(start, &mut ends)?;
             for &end in &ends {
                 visit(&text[start..end]);
                 start = end;

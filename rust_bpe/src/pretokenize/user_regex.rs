@@ -1,13 +1,13 @@
 //! A user's own regular expression, by the library fancy-regex in Oniguruma's dialect, which tokenizer.json is read in.
 //!
-//! A match is a pre-token, and so is what lies between two matches; an empty match only cuts. A byte that is not part
-//! of valid UTF-8 matches nothing, so it lies between matches. The library counts steps back, so an expression that tries
-//! too many ways ends in an error; one that reads far ahead from every place is slow instead.
+//! A match is a pre-token, and so is what lies between two matches; an empty match only cuts. The expression sees U+FFFD
+//! in place of each byte that is not part of valid UTF-8, in a copy of the text. The library counts steps back, so an
+//! expression that tries too many ways ends in an error; one that reads far ahead from every place is slow instead.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use fancy_regex::{BytesMode, Regex, RegexBuilder};
+use fancy_regex::{Regex, RegexBuilder};
 
 use super::class::{char_at, whole_char_at};
 use super::{PRETOKEN_BATCH, check_length};
@@ -51,7 +51,6 @@ impl UserRegex {
         let regex = RegexBuilder::new(source)
             .oniguruma_mode(true)
             .multi_line(true)
-            .bytes_mode(BytesMode::UnicodeBytes)
             .backtrack_limit(MAX_STEPS_BACK)
             .delegate_size_limit(MAX_COMPILED_BYTES)
             .build()
@@ -59,47 +58,89 @@ impl UserRegex {
         Ok(UserRegex { regex: Arc::new(regex) })
     }
 
+    /// The expression compiled, for the slow twin.
+    #[doc(hidden)]
+    pub fn library(&self) -> &Regex {
+        &self.regex
+    }
+
     pub fn as_str(&self) -> &str {
         self.regex.as_str()
     }
 
-    /// See [`super::Pattern::boundaries`].
-    pub fn boundaries(&self, text: &[u8], start: usize, ends: &mut Vec<usize>) -> Result<()> {
+    pub(super) fn pieces<'s>(&'s self, text: &'s [u8]) -> Pieces<'s> {
+        let seen = seen(text);
+        Pieces { regex: self, text, seen, search_from: 0, end: 0, seen_end: 0 }
+    }
+
+    /// The first match from `at` on.
+    fn find(&self, seen: &str, at: usize) -> std::result::Result<Option<(usize, usize)>, String> {
+        let found = self.regex.find_from_pos(seen, at);
+        let given_up = |error| format!("the pattern {} was given up: {error}", shown(self.as_str()));
+        Ok(found.map_err(given_up)?.map(|found| (found.start(), found.end())))
+    }
+}
+
+/// The pre-tokens of one text, in order.
+#[derive(Debug)]
+pub(super) struct Pieces<'s> {
+    regex: &'s UserRegex,
+    text: &'s [u8],
+    /// The text as the expression sees it.
+    seen: Cow<'s, str>,
+    /// Where in `seen` the next match is looked for.
+    search_from: usize,
+    /// Where the last pre-token ended, in `text` and in `seen`.
+    end: usize,
+    seen_end: usize,
+}
+
+impl Pieces<'_> {
+    /// See [`super::Splitter::next`].
+    pub(super) fn next(&mut self, ends: &mut Vec<usize>) -> Result<()> {
         ends.clear();
-        let mut last = start;
-        let mut search_from = start;
-        while last < text.len() && ends.len() < PRETOKEN_BATCH {
-            let (from, to) = self.find(text, search_from, last)?.unwrap_or((text.len(), text.len()));
-            for end in [from, to] {
-                if end > last && ends.len() < PRETOKEN_BATCH {
-                    check_length(last, end)?;
-                    ends.push(end);
-                    last = end;
+        let len = self.seen.len();
+        while self.seen_end < len && ends.len() + 2 <= PRETOKEN_BATCH {
+            let found = self.regex.find(&self.seen, self.search_from);
+            let (from, to) =
+                found.map_err(|message| Error::Text { position: self.end as u64, message })?.unwrap_or((len, len));
+            for seen_end in [from, to] {
+                if seen_end > self.seen_end {
+                    let start = self.end;
+                    self.advance(seen_end);
+                    check_length(start, self.end)?;
+                    ends.push(self.end);
                 }
             }
-            search_from = if to > from { to } else { to + char_len(text, to) };
+            self.search_from = if to > from || to == len { to } else { to + char_at(self.seen.as_bytes(), to).len };
         }
         Ok(())
     }
 
-    /// The first match from `at` on that does not lie inside a character. `last` is where the pre-token began, for errors.
-    fn find(&self, text: &[u8], mut at: usize, last: usize) -> Result<Option<(usize, usize)>> {
-        while at <= text.len() {
-            let given_up = |reason: String| Error::Text {
-                position: last as u64,
-                message: format!("the pattern {} was given up: {reason}", shown(self.as_str())),
-            };
-            // fancy-regex 0.20 takes a bad byte for the lead of a character, and may so step behind the end and panic.
-            let found = catch_unwind(AssertUnwindSafe(|| self.regex.find_from_pos(text, at)))
-                .map_err(|_| given_up("bytes that are not UTF-8 lead it out of the text".into()))?
-                .map_err(|error| given_up(error.to_string()))?;
-            match found.map(|found| (found.start(), found.end().min(text.len()))) {
-                Some((from, to)) if from == to && is_inside_char(text, from) => at = from + 1,
-                result => return Ok(result),
-            }
+    /// Moves both ends on, to `seen_end` in what is seen.
+    fn advance(&mut self, seen_end: usize) {
+        if let Cow::Borrowed(_) = self.seen {
+            (self.end, self.seen_end) = (seen_end, seen_end);
         }
-        Ok(None)
+        while self.seen_end < seen_end {
+            let char = whole_char_at(self.text, self.end);
+            self.end += char.map_or(1, |char| char.len);
+            self.seen_end += char.map_or(char::REPLACEMENT_CHARACTER.len_utf8(), |char| char.len);
+        }
     }
+}
+
+/// The text with U+FFFD in place of each bad byte.
+fn seen(text: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = str::from_utf8(text) {
+        return Cow::Borrowed(text);
+    }
+    let mut seen = String::with_capacity(text.len() + text.len() / 8);
+    for chunk in text.utf8_chunks() {
+        seen.push_str(chunk.valid());
+        seen.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    Cow::Owned(seen)
 }
 
 /// Whether an expression may call one of its groups, as `\g<1>`, `(?1)`, `(?&name)` and `(?R)` do: fancy-regex 0.20 keeps every
@@ -132,12 +173,4 @@ fn has_calls(source: &str) -> bool {
 fn shown(source: &str) -> String {
     let start: String = source.chars().take(60).collect();
     if start.len() < source.len() { format!("{start:?}...") } else { format!("{start:?}") }
-}
-
-fn char_len(text: &[u8], at: usize) -> usize {
-    if at < text.len() { char_at(text, at).len } else { 1 }
-}
-
-fn is_inside_char(text: &[u8], at: usize) -> bool {
-    (1..=3.min(at)).any(|back| whole_char_at(text, at - back).is_some_and(|char| char.len > back))
 }

@@ -49,7 +49,7 @@ impl Learner {
         Ok(Self { pattern, over_bytes, specials, special_ids, matcher, counters })
     }
 
-    /// Counts documents, spread over the threads. Errors: as [`Pattern::boundaries`], positions in their document; over
+    /// Counts documents, spread over the threads. Errors: as [`Pattern::split`], positions in their document; over
     /// characters [`Error::Text`] for what is not UTF-8.
     pub fn add(&mut self, texts: &[&[u8]], monitor: &Monitor) -> Result<()> {
         let next = std::sync::atomic::AtomicUsize::new(0);

@@ -37,9 +37,10 @@ impl WordCounter {
     /// [`Pattern::safe_cut`]). Errors are the pattern's.
     pub fn add(&mut self, pattern: &Pattern, text: &[u8]) -> Result<()> {
         let mut ends = std::mem::take(&mut self.ends);
+        let mut splitter = pattern.splitter(text);
         let mut start = 0;
         while start < text.len() {
-            pattern.boundaries(text, start, &mut ends)?;
+            splitter.next(start, &mut ends)?;
             let Some(&last) = ends.last() else { break };
             self.add_pretokens(text, start, &ends);
             start = last;
