@@ -5,7 +5,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
@@ -26,13 +25,13 @@ impl Buckets {
         for (rank, position) in self.chain.pairs() {
             self.waiting.put(rank, position);
         }
-        while let Some((rank, mut positions)) = self.waiting.take_least() {
+        while let Some((rank, list, mut positions)) = self.waiting.take_least() {
             positions.sort_unstable(); // they come as a few rows that are sorted
             for &at in &positions {
                 let pair = (rank, at as usize);
                 self.chain.join(pair, symbols, ranks, |rank, position| self.waiting.put(rank, position));
             }
-            self.waiting.spare.push(positions);
+            self.waiting.give_back(list, positions);
         }
         self.chain.compact(symbols);
     }
@@ -42,26 +41,47 @@ impl Buckets {
 #[derive(Default)]
 struct Waiting {
     ranks: BinaryHeap<Reverse<u32>>,
-    positions: FxHashMap<u32, Vec<u32>>,
-    spare: Vec<Vec<u32>>,
+    /// The list of a rank.
+    list_of: FxHashMap<u32, usize>,
+    lists: Vec<Vec<u32>>,
+    empty: Vec<usize>,
+    /// The rank that came last and its list: in a run the same comes millions of times.
+    last: Option<(u32, usize)>,
 }
 
 impl Waiting {
+    #[inline]
     fn put(&mut self, rank: u32, position: usize) {
-        match self.positions.entry(rank) {
-            Entry::Occupied(positions) => positions.into_mut().push(position as u32),
-            Entry::Vacant(place) => {
-                self.ranks.push(Reverse(rank));
-                let mut positions = self.spare.pop().unwrap_or_default();
-                positions.clear();
-                positions.push(position as u32);
-                place.insert(positions);
-            }
-        }
+        let list = match self.last {
+            Some((last, list)) if last == rank => list,
+            _ => self.find(rank),
+        };
+        self.lists[list].push(position as u32);
     }
 
-    fn take_least(&mut self) -> Option<(u32, Vec<u32>)> {
+    fn find(&mut self, rank: u32) -> usize {
+        let list = *self.list_of.entry(rank).or_insert_with(|| {
+            self.ranks.push(Reverse(rank));
+            self.empty.pop().unwrap_or_else(|| {
+                self.lists.push(Vec::new());
+                self.lists.len() - 1
+            })
+        });
+        self.last = Some((rank, list));
+        list
+    }
+
+    /// The least rank and its positions, which [`Waiting::give_back`] wants again.
+    fn take_least(&mut self) -> Option<(u32, usize, Vec<u32>)> {
         let Reverse(rank) = self.ranks.pop()?;
-        self.positions.remove(&rank).map(|positions| (rank, positions))
+        let list = self.list_of.remove(&rank)?;
+        self.last = None;
+        Some((rank, list, std::mem::take(&mut self.lists[list])))
+    }
+
+    fn give_back(&mut self, list: usize, mut positions: Vec<u32>) {
+        positions.clear();
+        self.lists[list] = positions;
+        self.empty.push(list);
     }
 }

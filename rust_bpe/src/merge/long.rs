@@ -1,9 +1,8 @@
-//! Merging very long sequences in linear time: pieces are merged alone and joined where they meet.
+//! Merging very long sequences in linear time: piece by piece, each with the last tokens before it.
 //!
-//! See the parent module for why a join is exact. Where the tokens at a border do not stay apart, a few tokens on both
-//! sides are merged again as one stretch, twice as many each time, until its own borders hold. What a border disturbs
-//! is nearly always a few tokens; the doubling keeps the rest (a run of one character is cut anew up to its end)
-//! within a constant factor.
+//! See the parent module for why a join is exact. Where the tokens at the border of such a stretch do not stay apart, it
+//! begins earlier, by twice as many tokens each time, until its border holds. What a border disturbs is nearly always a
+//! few tokens; the doubling keeps the rest (a run of one character is cut anew up to its end) within a constant factor.
 
 use std::ops::Range;
 
@@ -28,8 +27,11 @@ const PIECE: usize = 256;
 const TOKENS_IN_A_PIECE: usize = 8;
 
 /// Tokens longer than a piece come from a vocabulary that was trained on such runs. There the longest token counts, for a
-/// border may disturb all of it; up to this length, which bounds the memory of a heap.
-const LONGEST_PIECE: usize = 1 << 20;
+/// border may disturb all of it; up to this length of a piece, which bounds its memory, or the last token's.
+const LONGEST_PIECE: usize = 8 << 20;
+
+/// So many tokens before a piece are merged again with it: one that the text was cut in, and one beside it.
+const MERGED_AGAIN: usize = 2;
 
 /// Pairs of tokens whose border was judged; beyond so many they are forgotten. 1 MiB.
 const MOST_JUDGED: usize = 1 << 16;
@@ -37,8 +39,7 @@ const MOST_JUDGED: usize = 1 << 16;
 /// Buffers of a join.
 #[derive(Default)]
 pub(crate) struct Long {
-    right: Vec<TokenId>,
-    middle: Vec<TokenId>,
+    stretch: Vec<TokenId>,
     border: Vec<TokenId>,
     /// Whether two tokens stay apart. Both may be as long as the text, and a run meets the same few again and again.
     judged: FxHashMap<(TokenId, TokenId), bool>,
@@ -52,78 +53,53 @@ impl Long {
         self.judged.clear();
         while done < symbols.len() {
             let last_token = out[first..].last().map_or(0, |&token| symbols.n_symbols(token));
-            let token = if longest > PIECE { longest.min(LONGEST_PIECE) } else { last_token };
-            let end = symbols.len().min(done + PIECE.max(token * TOKENS_IN_A_PIECE));
-            symbols.copy(done..end, &mut self.right);
-            merger.merge(&mut self.right, ranks);
-            self.join(first, done, symbols, ranks, merger, out);
+            let token = if longest > PIECE { longest } else { last_token };
+            let piece = (token * TOKENS_IN_A_PIECE).clamp(PIECE, LONGEST_PIECE.max(last_token));
+            let end = symbols.len().min(done + piece);
+            self.join(first, done..end, symbols, ranks, merger, out);
             done = end;
-            longest = longest.max(self.longest(symbols));
+            longest = self.stretch.iter().map(|&token| symbols.n_symbols(token)).fold(longest, usize::max);
         }
     }
 
-    /// The length of the longest token that the last join brought.
-    fn longest(&self, symbols: &impl Symbols) -> usize {
-        self.middle.iter().chain(&self.right).map(|&token| symbols.n_symbols(token)).max().unwrap_or(0)
-    }
-
-    /// Appends `self.right`, the tokens from symbol `border` on, to the tokens before it, `out[first..]`.
+    /// Puts the tokens of a piece behind those of the text before it, `out[first..]`; the last of them may change.
     fn join(
         &mut self,
         first: usize,
-        border: usize,
+        piece: Range<usize>,
         symbols: &impl Symbols,
         ranks: &impl Ranks,
         merger: &mut Merger,
         out: &mut Vec<TokenId>,
     ) {
-        let n_symbols = |tokens: &[TokenId]| tokens.iter().map(|&token| symbols.n_symbols(token)).sum::<usize>();
-        let n_left = out.len() - first;
-        // How many tokens left and right of the border are merged again.
-        let (mut take_left, mut take_right) = (0, 0);
-        let (mut start, mut end) = (border, border);
-        self.middle.clear();
+        let (mut keep, mut start) = (out.len(), piece.start);
+        let mut again = MERGED_AGAIN;
         loop {
-            let rest = &self.right[take_right..];
-            let before = out[first..out.len() - take_left].last().copied();
-            let after = rest.first().copied();
-            let begins = self.middle.first().copied().or(after);
-            let ends = self.middle.last().copied().or(before);
-            let left_holds = self.holds(before, begins, start, symbols, ranks, merger);
-            let right_holds = self.holds(ends, after, end, symbols, ranks, merger);
-            if left_holds && right_holds {
-                out.truncate(out.len() - take_left);
-                out.extend_from_slice(&self.middle);
-                out.extend_from_slice(&self.right[take_right..]);
-                return;
+            let before = keep.saturating_sub(again).max(first);
+            start -= out[before..keep].iter().map(|&token| symbols.n_symbols(token)).sum::<usize>();
+            keep = before;
+            symbols.copy(start..piece.end, &mut self.stretch);
+            merger.merge(&mut self.stretch, ranks);
+            let begins = self.stretch[0]; // a piece has a symbol
+            if keep == first || self.holds(out[keep - 1], begins, start, symbols, ranks, merger) {
+                break;
             }
-            if !left_holds {
-                let more = n_left.min(take_left * 2 + 2) - take_left;
-                let tokens = &out[out.len() - take_left - more..out.len() - take_left];
-                start -= n_symbols(tokens);
-                take_left += more;
-            }
-            if !right_holds {
-                let more = self.right.len().min(take_right * 2 + 2) - take_right;
-                end += n_symbols(&self.right[take_right..take_right + more]);
-                take_right += more;
-            }
-            symbols.copy(start..end, &mut self.middle);
-            merger.merge(&mut self.middle, ranks);
+            again *= 2;
         }
+        out.truncate(keep);
+        out.extend_from_slice(&self.stretch);
     }
 
-    /// Whether two tokens that meet at symbol `border` stay as they are when merged alone; an edge always holds.
+    /// Whether two tokens that meet at symbol `border` stay as they are when merged alone.
     fn holds(
         &mut self,
-        left: Option<TokenId>,
-        right: Option<TokenId>,
+        left: TokenId,
+        right: TokenId,
         border: usize,
         symbols: &impl Symbols,
         ranks: &impl Ranks,
         merger: &mut Merger,
     ) -> bool {
-        let (Some(left), Some(right)) = (left, right) else { return true };
         if ranks.rank(left, right) != super::NO_RANK {
             return false;
         }
