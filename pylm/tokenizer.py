@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pylm import _bpe
-from pylm.errors import DataError
+from pylm.errors import ConfigError, DataError
 from pylm.files import write_bytes
-from pylm.published import find_published
+from pylm.published import PUBLISHED_NAMES, find_published
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Special = Literal["error", "allow", "text"]
@@ -79,8 +79,20 @@ class Tokenizer:
         """
         if special_tokens is None:
             special_tokens = () if special_ids == "front" else (END_OF_TEXT,)
+        if alphabet not in ("bytes", "chars"):
+            raise ConfigError(f"alphabet {alphabet!r}: expected bytes or chars")
+        for name, number in (
+            ("vocab_size", vocab_size),
+            ("min_frequency", min_frequency),
+            ("max_token_bytes", max_token_bytes or 0),
+        ):
+            if not 0 <= number < 2**63:
+                raise ConfigError(f"{name} {number}: expected 0 to {2**63 - 1}")
+        _check_several("texts", texts)
         over_bytes = alphabet == "bytes"
-        learner = _bpe.Learner(pattern, over_bytes, list(special_tokens), special_ids, _n_threads(threads))
+        learner = _bpe.Learner(
+            pattern, over_bytes, _specials(special_tokens), special_ids, _n_threads(threads)
+        )
         for batch in _batches(texts):
             learner.add(batch)
         return cls(learner.learn(vocab_size, ties, min_frequency, max_token_bytes))
@@ -88,7 +100,7 @@ class Tokenizer:
     @classmethod
     def byte(cls, special_tokens: Sequence[str] = (END_OF_TEXT,), special_ids: SpecialIds = "end") -> Self:
         """Return the vocabulary of the 256 bytes, without merges."""
-        return cls(_bpe.Tokenizer.byte(list(special_tokens), special_ids))
+        return cls(_bpe.Tokenizer.byte(_specials(special_tokens), special_ids))
 
     @classmethod
     def char(
@@ -102,7 +114,7 @@ class Tokenizer:
         Another character is `<unk>` where that is among the special tokens, else a DataError with its position.
         """
         distinct = "".join(sorted(set().union(*characters)))
-        return cls(_bpe.Tokenizer.char(distinct, list(special_tokens), special_ids))
+        return cls(_bpe.Tokenizer.char(distinct, _specials(special_tokens), special_ids))
 
     @classmethod
     def load(cls, source: str | os.PathLike[str]) -> Self:
@@ -114,6 +126,11 @@ class Tokenizer:
         path = Path(source)
         if not path.exists() and (files := find_published(str(source))):
             return cls.from_tiktoken(files[0]) if len(files) == 1 else cls.from_gpt2(*files)
+        if not path.exists():
+            raise DataError(
+                f"{source}: expected a vocabulary file, a folder that holds one, or {', '.join(PUBLISHED_NAMES)}; "
+                "found nothing of that name"
+            )
         if path.is_dir():
             path = _file_in(path)
         if path.suffix == ".tiktoken":
@@ -146,7 +163,7 @@ class Tokenizer:
 
         `special_tokens` names tokens of the vocabulary; by default `<|endoftext|>` where it is one.
         """
-        specials = None if special_tokens is None else list(special_tokens)
+        specials = None if special_tokens is None else _specials(special_tokens)
         return cls(_bpe.Tokenizer.from_gpt2(Path(vocab), Path(merges), specials))
 
     # Writing it
@@ -182,6 +199,7 @@ class Tokenizer:
         self, texts: Iterable[str | bytes], special: Special = "error", *, threads: int | None = None
     ) -> list[Ids]:
         """Return the ids of each text, encoded on several threads (by default one a core)."""
+        _check_several("texts", texts)
         return self._core.encode_batch([_utf8(text) for text in texts], special, _n_threads(threads))
 
     def encode_iterable(self, chunks: Iterable[str | bytes], special: Special = "error") -> Iterator[Ids]:
@@ -192,6 +210,8 @@ class Tokenizer:
         there the text is held, up to 64 MiB, else DataError.
         """
         stream = self._core.stream(special)
+        if isinstance(chunks, str | bytes):
+            chunks = [chunks]
         for chunk in chunks:
             ids = stream.push(_utf8(chunk))
             if len(ids):
@@ -323,6 +343,8 @@ def _file_in(folder: Path) -> Path:
 def _utf8(text: str | bytes) -> bytes:
     if isinstance(text, bytes):
         return text
+    if not isinstance(text, str):
+        raise DataError(f"expected text as str or bytes, found {type(text).__name__}")
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -335,7 +357,7 @@ def _batches(texts: Iterable[str | bytes | Path]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     for text in texts:
-        batch.append(text.read_bytes() if isinstance(text, Path) else _utf8(text))
+        batch.append(_read(text) if isinstance(text, Path) else _utf8(text))
         size += len(batch[-1])
         if size >= _BATCH_BYTES:
             yield batch
@@ -344,7 +366,29 @@ def _batches(texts: Iterable[str | bytes | Path]) -> Iterator[list[bytes]]:
         yield batch
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+
+
+def _specials(strings: Sequence[str]) -> list[str]:
+    _check_several("special_tokens", strings)
+    return list(strings)
+
+
+def _check_several(name: str, given: object) -> None:
+    """Refuse a single text where several are expected: its characters would be taken for them."""
+    if isinstance(given, str | bytes | Path):
+        raise ConfigError(
+            f"{name}: expected a list of them, found one {type(given).__name__}: put it into a list"
+        )
+
+
 def _n_threads(threads: int | None) -> int:
     if threads is not None:
-        return max(1, threads)
+        if threads < 1:
+            raise ConfigError(f"threads {threads}: expected at least 1")
+        return threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -80,22 +80,24 @@ def test_an_error_in_a_stream_or_a_batch_says_where() -> None:
         SPECIAL.encode_batch(["fine", "no" + END])
 
 
-def test_streaming_five_megabytes_takes_less_than_one_of_memory() -> None:
-    def lines() -> Iterator[str]:
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_streaming_five_megabytes_takes_less_than_one_of_memory(as_bytes: bool) -> None:
+    def lines() -> Iterator[str | bytes]:
         n_bytes = 0
         while n_bytes < 5_000_000:
             for line in SOURCE.splitlines(keepends=True):
                 n_bytes += len(line)
-                yield line
+                yield line.encode() if as_bytes else line
 
     def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-    list(TRAINED["gpt2"].encode_iterable([SOURCE]))
+    list(TRAINED["cl100k"].encode_iterable([SOURCE]))
+    tokenizer = TRAINED["gpt2"].with_empty_cache()  # a cache that is filled now counts
     n_tokens = 0
     before = resident_bytes()
     tracemalloc.start()
-    for ids in TRAINED["gpt2"].encode_iterable(lines()):
+    for ids in tokenizer.encode_iterable(lines()):
         n_tokens += len(ids)
     python_peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -215,11 +217,35 @@ def test_half_a_surrogate_pair_is_refused() -> None:
         ({"vocab_size": 300, "special_tokens": [""]}, "is empty"),
         ({"vocab_size": 300, "ties": "none"}, "expected one of bytes, ids, huggingface"),
         ({"vocab_size": 300, "special_ids": "middle"}, "expected one of end, front"),
+        ({"vocab_size": 300, "alphabet": "words"}, "alphabet 'words': expected bytes or chars"),
+        ({"vocab_size": -1}, "vocab_size -1: expected 0 to"),
+        ({"vocab_size": 2**64}, "vocab_size 18446744073709551616: expected 0 to"),
+        ({"vocab_size": 300, "min_frequency": -1}, "min_frequency -1"),
+        ({"vocab_size": 300, "max_token_bytes": -1}, "max_token_bytes -1"),
+        ({"vocab_size": 300, "threads": 0}, "threads 0: expected at least 1"),
+        (
+            {"vocab_size": 300, "special_tokens": "<|a|>"},
+            "special_tokens: expected a list of them, found one str",
+        ),
     ],
 )
 def test_settings_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Tokenizer.train(["some text"], **options)
+
+
+def test_one_text_where_several_are_expected_is_refused() -> None:
+    for several in ("some text", b"some text"):
+        with pytest.raises(ConfigError, match="texts: expected a list of them, found one"):
+            Tokenizer.train(several, vocab_size=300)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="texts: expected a list of them, found one"):
+            TRAINED["gpt2"].encode_batch(several)  # type: ignore[arg-type]
+        streamed = np.concatenate(list(TRAINED["gpt2"].encode_iterable(several)))  # type: ignore[arg-type]
+        assert np.array_equal(streamed, TRAINED["gpt2"].encode(several))
+    with pytest.raises(DataError, match="expected text as str or bytes, found int"):
+        TRAINED["gpt2"].encode(5)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="nowhere: No such file"):
+        Tokenizer.train([Path("nowhere")], vocab_size=300)
 
 
 @settings(max_examples=20)

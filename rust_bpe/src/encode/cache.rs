@@ -14,6 +14,9 @@ const SPILLED_IDS: usize = 1 << 23;
 /// Words and ids of longer pre-tokens; beyond them these are forgotten.
 const LONG_WORDS_BYTES: usize = 8 << 20;
 
+/// The same of a small cache, for words of any length.
+const SMALL_CACHE_BYTES: usize = 256 << 10;
+
 /// A pre-token longer than this is not remembered. Runs of hundreds of spaces and dashes are few, but each costs as much
 /// as hundreds of words: with 256 here they took a third of encoding English.
 const LONGEST_WORD: usize = 1 << 14;
@@ -26,6 +29,8 @@ pub struct Cache {
     medium: MediumWords,
     spilled: Vec<TokenId>,
     long_words: LongWords,
+    /// Whether all words stand among the long ones.
+    is_small: bool,
     pub(super) merger: Merger,
     pub(super) long: Long,
     /// The tokens of the pre-token at hand.
@@ -48,11 +53,17 @@ impl Cache {
             medium: MediumWords::default(),
             spilled: Vec::new(),
             long_words: LongWords::default(),
+            is_small: false,
             merger: Merger::default(),
             long: Long::default(),
             tokens: Vec::new(),
             ends: Vec::new(),
         }
+    }
+
+    /// One for a text of which little may be held: it remembers 256 KiB of words, more slowly.
+    pub fn small() -> Self {
+        Self { is_small: true, long_words: LongWords::new(SMALL_CACHE_BYTES), ..Self::default() }
     }
 
     /// Makes this the cache of the encoder `serial`, forgetting what another one left; its ids are kept in `width`.
@@ -67,6 +78,9 @@ impl Cache {
     /// Puts the tokens of a pre-token that is remembered into `tokens`.
     pub(super) fn recall(&mut self, pretoken: &[u8]) -> bool {
         self.tokens.clear();
+        if self.is_small {
+            return self.long_words.get(pretoken, &mut self.tokens);
+        }
         let spilled = if pretoken.len() <= SHORT_BYTES {
             match self.short.get(&short_key(pretoken, 0, pretoken.len())) {
                 Some(Found::Ids(ids, count)) => {
@@ -97,7 +111,7 @@ impl Cache {
     /// Remembers `tokens` as those of a pre-token.
     pub(super) fn remember(&mut self, pretoken: &[u8]) {
         let n_ids = self.tokens.len();
-        if pretoken.len() > MEDIUM_BYTES {
+        if self.is_small || pretoken.len() > MEDIUM_BYTES {
             return self.long_words.insert(pretoken, &self.tokens);
         }
         let is_short = pretoken.len() <= SHORT_BYTES;
@@ -124,19 +138,29 @@ impl Cache {
         self.short.clear();
         self.medium.clear();
         self.spilled.clear();
-        self.long_words = LongWords::default();
+        self.long_words = LongWords::new(self.long_words.most_bytes);
     }
 }
 
-/// Pre-tokens of 32 bytes and more.
-#[derive(Default)]
+/// Pre-tokens of 32 bytes and more, or all.
 struct LongWords {
+    most_bytes: usize,
     places: FxHashMap<Box<[u8]>, (u32, u32)>,
     ids: Vec<TokenId>,
     size_bytes: usize,
 }
 
+impl Default for LongWords {
+    fn default() -> Self {
+        Self::new(LONG_WORDS_BYTES)
+    }
+}
+
 impl LongWords {
+    fn new(most_bytes: usize) -> Self {
+        Self { most_bytes, places: FxHashMap::default(), ids: Vec::new(), size_bytes: 0 }
+    }
+
     /// Replaces `tokens` by the ids of a pre-token that is known here.
     fn get(&self, pretoken: &[u8], tokens: &mut Vec<TokenId>) -> bool {
         if pretoken.len() > LONGEST_WORD {
@@ -154,8 +178,8 @@ impl LongWords {
         if pretoken.len() > LONGEST_WORD {
             return;
         }
-        if self.size_bytes > LONG_WORDS_BYTES {
-            *self = Self::default();
+        if self.size_bytes > self.most_bytes {
+            *self = Self::new(self.most_bytes);
         }
         let start = self.ids.len() as u32;
         self.ids.extend_from_slice(tokens);

@@ -110,9 +110,8 @@ impl Tokenizer {
 
     fn stream(&self, special: &str) -> PyResult<Stream> {
         let stream = encode::Stream::new(self.encoder.clone(), special_of(special)?);
-        let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let dtype = self.vocabulary().dtype();
-        Ok(Stream { state: Mutex::new(Some((stream, cache))), dtype, caches: self.caches.clone() })
+        Ok(Stream { state: Mutex::new(Some((stream, Cache::small()))), dtype })
     }
 
     fn decode<'py>(&self, py: Python<'py>, ids: PyReadonlyArray1<'py, u32>) -> PyResult<Bound<'py, PyBytes>> {
@@ -262,7 +261,6 @@ struct Stream {
     /// None when the text has ended, or in an error.
     state: Mutex<Option<(encode::Stream, Cache)>>,
     dtype: Dtype,
-    caches: Arc<Mutex<Vec<Cache>>>,
 }
 
 #[pymethods]
@@ -291,7 +289,6 @@ impl Stream {
                 Ids::U16(ids) => stream.finish(&mut cache, ids)?,
                 Ids::U32(ids) => stream.finish(&mut cache, ids)?,
             }
-            self.caches.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
             Ok::<_, Error>(ids)
         })?;
         Ok(ids.into_python(py))
