@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pylm.batches import Windows
 from pylm.dataset import Dataset
 from pylm.dataset_info import DatasetInfo
 from pylm.errors import DataError
@@ -54,6 +55,30 @@ def test_shards_read_like_one_array(tmp_path: Path, make_dataset: Any) -> None:
     ):
         assert np.array_equal(many[cut], one[cut])
     assert many[42] == one[42]
+
+
+def test_what_stands_above_four_gibibytes_is_read_in_its_place(folder: Path) -> None:
+    before = 2**33  # ids that are a hole on disk
+    info = json.loads((folder / "dataset.json").read_text())
+    train = info["splits"]["train"]
+    n_tokens = before + train["n_tokens"]
+    content = (folder / "train.bin").read_bytes()
+    with (folder / "train.bin").open("wb") as file:
+        file.seek(2 * before)
+        file.write(content)
+    train |= {"n_tokens": n_tokens, "files": [train["files"][0] | {"n_tokens": n_tokens}]}
+    _edit(folder, splits=info["splits"])
+    np.save(folder / "train.idx.npy", np.array([0, before + 4, before + 6, n_tokens], np.uint64))
+
+    split = Dataset.open(folder).train
+    start, end = split.offsets[1:3].tolist()
+    assert list(split.tokens[start:end]) == [8, 0]
+    windows = Windows(split.tokens, context=4, seed=0)
+    starts = windows.starts(np.arange(100))
+    assert (starts > 2**32).sum() > 30
+    assert np.array_equal(windows.batch(0, 100), np.zeros((100, 5)))
+    last = Windows(split.tokens, context=n_tokens - 8, seed=0)
+    assert list(last.tokens[last.starts(np.array([1]))[0] :][-11:]) == [5, 6, 7, 0, 8, 0, 9, 10, 11, 12, 0]
 
 
 def test_a_dataset_may_lack_validation_and_hold_wide_ids(tmp_path: Path, make_dataset: Any) -> None:

@@ -194,3 +194,37 @@ fn npy_header(n_items: u64) -> Vec<u8> {
     header.push(b'\n');
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_above_four_gibibytes_is_written_in_its_place() {
+        let folder = std::env::temp_dir().join(format!("rust-bpe-large-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let files = Files { folder: folder.clone(), dtype: Dtype::U16, shard_tokens: None, has_val: false };
+        let mut writer = SideWriter::new(&files, "train").unwrap();
+        // As if so many ids had been written before: on disk they are a hole.
+        let n_before = (1 << 32) - 1;
+        writer.n_tokens = n_before;
+        writer.last_shard().n_tokens = n_before;
+        let ids = [7, 0, 8, 0, 9, 0];
+        let chunk = Chunk { ids: ids.into(), document_ends: vec![1, 3], text_bytes: 5 };
+        for place in writer.append(&chunk).unwrap() {
+            place.write(&chunk.ids).unwrap();
+        }
+        let report = writer.finish().unwrap();
+        assert_eq!((report.n_tokens, report.files[0].n_tokens), (n_before + 3, n_before + 3));
+
+        let tokens = File::open(folder.join("train.bin")).unwrap();
+        assert_eq!(tokens.metadata().unwrap().len(), 2 * (n_before + 3));
+        let mut found = [1; 6];
+        tokens.read_exact_at(&mut found, 2 * n_before).unwrap();
+        assert_eq!(found, ids);
+        let index = std::fs::read(folder.join("train.idx.npy")).unwrap();
+        let offsets: Vec<u8> = [0, n_before + 1, n_before + 3].iter().flat_map(|offset| offset.to_le_bytes()).collect();
+        assert_eq!(index[NPY_HEADER_BYTES..], offsets);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
