@@ -47,6 +47,8 @@ _PUBLISHED = {
     ),
 }
 
+PUBLISHED_NAMES = tuple(_PUBLISHED)
+
 
 def find_published(name: str) -> list[Path]:
     """Return the files of a published vocabulary: one .tiktoken file, or encoder.json and vocab.bpe.

@@ -195,6 +195,10 @@ def test_convert_writes_the_three_formats(vocabulary: Path, tmp_path: Path) -> N
     assert "not in the file: pattern gpt2" in result.stderr
     pylm("tokenizer", "convert", vocabulary, "--to", "gpt2", "--out", tmp_path / "gpt2")
     assert Tokenizer.load(tmp_path / "gpt2").sha256 == tokenizer.sha256
+    front = tmp_path / "front.json"
+    Tokenizer.train([STORY], vocab_size=300, special_ids="front").save(front)
+    result = pylm("tokenizer", "convert", front, "--to", "gpt2", "--out", tmp_path / "front")
+    assert 'not in the files: that these tokens are special: {"<unk>": 0' in result.stderr
     arguments = ["--pattern", "gpt2", "--special", f"{END}=319"]
     back = tmp_path / "back.json"
     pylm("tokenizer", "convert", tmp_path / "x.tiktoken", "--to", "hf", "--out", back, *arguments)

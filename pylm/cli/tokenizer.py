@@ -270,20 +270,22 @@ def stats(
 )
 def convert(source: str, target: str, out: Path, pattern: str | None, special: tuple[str, ...]) -> None:
     """Write a vocabulary in another format; refused where that would mean other ids."""
-    from pylm.tokenizer import Tokenizer
+    from pylm.tokenizer import END_OF_TEXT, Tokenizer
 
     if pattern is not None or special:
         tokenizer = Tokenizer.from_tiktoken(source, pattern=pattern, special_tokens=_special_ids(special))
     else:
         tokenizer = Tokenizer.load(source)
+    specials = json.dumps(tokenizer.special_tokens, ensure_ascii=False)
     if target == "hf":
         tokenizer.save(out)
     elif target == "tiktoken":
         tokenizer.save_tiktoken(out)
-        specials = json.dumps(tokenizer.special_tokens, ensure_ascii=False)
         click.echo(f"not in the file: pattern {tokenizer.pattern}, special tokens {specials}", err=True)
     else:
         tokenizer.save_gpt2(out)
+        if set(tokenizer.special_tokens) - {END_OF_TEXT}:
+            click.echo(f"not in the files: that these tokens are special: {specials}", err=True)
     click.echo(f"{out}: {tokenizer.n_tokens:,} tokens, {tokenizer.n_merges:,} merges")
 
 
