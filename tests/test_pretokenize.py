@@ -24,6 +24,7 @@ TIKTOKEN_PATTERNS = {
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
+SETS = ["alnum", "alpha", "ascii", "blank", "cntrl", "digit", "lower", "punct", "space", "upper", "word", "xdigit"]
 SCANNED = ["gpt2", "cl100k", "llama3", "o200k", "whitespace"]
 # One or more characters of each class and every one that a pattern names.
 ALPHABET = (
@@ -85,12 +86,28 @@ def test_the_regex_that_is_written_splits_alike_in_hugging_face(pattern: str) ->
         assert pretokens(pattern, text) == huggingface_pretokens(regex, text)
 
 
-# \w and \d are left out: Oniguruma counts more numbers among them.
 @pytest.mark.parametrize(
-    "regex", [r"(?=[A-Z])", r"[0-9]{1,2}+", r"^.*$", r"a*", r"(?<=s)t|\S", r"\p{Lu}?\p{Ll}+|.", "x{0}"]
+    "regex",
+    [
+        r"(?=[A-Z])",
+        r"[0-9]{1,2}+",
+        r"^.*$",
+        r"a*",
+        r"(?<=s)t|\S",
+        r"\p{Lu}?\p{Ll}+|.",
+        "x{0}",
+        r"\w|\d{2}",
+        r"[\w]+|[^\W\d]",
+        r"\b",
+        r"\B.|\W",
+        r"\h|\d",
+        *(f"[[:{name}:]]|[^[:{name}:]][[:^{name}:]]" for name in SETS),
+    ],
 )
 def test_a_users_regex_splits_as_in_hugging_face(regex: str) -> None:
-    for text in [*itertools.islice(texts(), 301), "fooBarBaz 12345 aab\n\nsts'st\r\n"]:
+    codes = [*range(0x3400), *range(0x3400, 0xD800, 97), *range(0xE000, 0x110000, 311)]
+    every = "".join(chr(code) * 2 for code in codes)
+    for text in [*itertools.islice(texts(), 301), every, "fooBarBaz 12345 aab\n\nsts'st\r\n"]:
         assert pretokens(regex, text) == huggingface_pretokens(regex, text)
 
 
@@ -103,6 +120,8 @@ def test_published_spellings_are_the_named_patterns() -> None:
 def test_a_pattern_that_cannot_be_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="no regular expression"):
         _bpe.split("(", b"text")
+    with pytest.raises(ConfigError, match='has the set "print", which libraries read differently'):
+        _bpe.split("[[:print:]]", b"text")
 
 
 def test_a_hostile_pattern_ends_in_an_error() -> None:
@@ -110,11 +129,12 @@ def test_a_hostile_pattern_ends_in_an_error() -> None:
         _bpe.split(r"(?:a|b|ab)*c(?!x)", b"ab" * 1_000_000)
 
 
-def test_a_bad_byte_that_leads_the_library_out_of_the_text_is_an_error() -> None:
-    with pytest.raises(
-        DataError, match=r"given up: bytes that are not UTF-8 lead it out of the text, at byte"
-    ):
-        _bpe.split("^.*^.$", b"a\t\0\x9b\x9b\0\x0c*$\nab\x03\x0b\0\x0c\n\xa0")
+def test_a_bad_byte_is_a_replacement_character_to_an_expression() -> None:
+    data = b"a\t\0\x9b\x9b\0\x0c*$\nab\x03\x0b\0\x0c\n\xa0"
+    for regex in ["^.*^.$", "(?<=.)[^a](?!b)", r"\uFFFD|\w"]:
+        seen = "".join(char if char < "\x80" else "\ufffd" for char in data.decode("latin-1"))
+        expected = [len(piece.decode()) for piece in pretokens(regex, seen)]
+        assert np.diff(_bpe.split(regex, data), prepend=0).tolist() == expected
 
 
 def test_bytes_that_are_no_utf8_are_neither_letters_nor_space() -> None:

@@ -12,6 +12,7 @@ mod blocks;
 mod cl100k;
 mod class;
 mod cut;
+mod dialect;
 mod engine;
 mod gpt2;
 mod lines;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use fancy_regex::{Regex, RegexBuilder};
 
 use super::class::{char_at, whole_char_at};
+use super::dialect::for_library;
 use super::{PRETOKEN_BATCH, check_length};
 use crate::error::{Error, Result};
 
@@ -23,6 +24,7 @@ const MAX_COMPILED_BYTES: usize = 10 << 20;
 /// A compiled expression; equal to another when the text of both is.
 #[derive(Clone, Debug)]
 pub struct UserRegex {
+    source: Arc<str>,
     regex: Arc<Regex>,
 }
 
@@ -35,12 +37,6 @@ impl PartialEq for UserRegex {
 impl UserRegex {
     /// Compiles the expression. [`Error::Setting`] says what is wrong with it.
     pub fn new(source: &str) -> Result<Self> {
-        if source.len() > MAX_REGEX_BYTES {
-            return Err(Error::Setting(format!(
-                "a pattern of {} bytes is too long: a regular expression has {MAX_REGEX_BYTES} at most",
-                source.len()
-            )));
-        }
         if has_calls(source) {
             return Err(Error::Setting(format!(
                 "pattern {} calls a group or itself (\\g, (?R)): expected an expression without calls, which the limit on \
@@ -48,14 +44,26 @@ impl UserRegex {
                 shown(source)
             )));
         }
-        let regex = RegexBuilder::new(source)
+        let written = for_library(source).map_err(|set| {
+            Error::Setting(format!(
+                "pattern {} has the set {set:?}, which libraries read differently: expected its characters, as \\p{{L}} or \\w",
+                shown(source)
+            ))
+        })?;
+        if written.len() > MAX_REGEX_BYTES {
+            return Err(Error::Setting(format!(
+                "a pattern of {} bytes is too long: a regular expression, its sets written out, has {MAX_REGEX_BYTES} at most",
+                written.len()
+            )));
+        }
+        let regex = RegexBuilder::new(&written)
             .oniguruma_mode(true)
             .multi_line(true)
             .backtrack_limit(MAX_STEPS_BACK)
             .delegate_size_limit(MAX_COMPILED_BYTES)
             .build()
             .map_err(|error| Error::Setting(format!("pattern {} is no regular expression: {error}", shown(source))))?;
-        Ok(UserRegex { regex: Arc::new(regex) })
+        Ok(UserRegex { source: source.into(), regex: Arc::new(regex) })
     }
 
     /// The expression compiled, for the slow twin.
@@ -65,7 +73,7 @@ impl UserRegex {
     }
 
     pub fn as_str(&self) -> &str {
-        self.regex.as_str()
+        &self.source
     }
 
     pub(super) fn pieces<'s>(&'s self, text: &'s [u8]) -> Pieces<'s> {
