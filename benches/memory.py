@@ -79,6 +79,7 @@ def run_steps(config: ModelConfig, load: Load) -> int:
     from pylm.feed import StepBatch
     from pylm.models.build import build_model
     from pylm.optim import build_optimizers
+    from pylm.precision import Precision
     from pylm.step import Stepper
 
     before = _status("VmRSS")
@@ -87,7 +88,8 @@ def run_steps(config: ModelConfig, load: Load) -> int:
     model.activation_checkpointing = load.activation_checkpointing
     optimizers = build_optimizers(model, OptimizerConfig(name=load.optimizer))
     clip = 0.0 if load.early_update else 1.0
-    stepper = Stepper(model, optimizers, clip=clip, early_update=load.early_update)
+    precision = Precision(load.dtype, torch.device("cpu"))
+    stepper = Stepper(model, optimizers, clip=clip, precision=precision, early_update=load.early_update)
     n_sequences = load.micro_batch * (2 if load.accumulates else 1)
     # The first step is short: it makes what the optimizer keeps.
     for context in (16, load.context) if load.activation_checkpointing else (16, load.context, load.context):

@@ -21,7 +21,7 @@ from pylm.config import Config, Given, differences, write_toml
 from pylm.dataset import Dataset
 from pylm.errors import ConfigError, DataError, Interrupted, PylmError, RunError, TrainingError
 from pylm.files import write_bytes, write_text
-from pylm.measure import available_bytes, held_bytes, is_out_of_memory
+from pylm.measure import available_bytes, held_bytes, is_out_of_memory, matmul_flops_per_s
 from pylm.mixture import Mixture
 from pylm.models.presets import find_preset
 from pylm.precision import check_dtype, default_dtype
@@ -127,7 +127,7 @@ def _prepare(run: Path, request: Request, data: Mixture, log: ProgressLine) -> t
         log.log("settings: as the run began: " + "; ".join(record["decisions"]))
         config = resume(request.given, stored, facts)
         _say_precision(config, log)
-        log.log(check_run(config, available_bytes(facts.device)))
+        _say_estimate(config, available_bytes(facts.device), log)
         return config, record
     config, decisions = resolve(request.given, facts)
     if "train.dtype" not in request.given:
@@ -138,7 +138,7 @@ def _prepare(run: Path, request: Request, data: Mixture, log: ProgressLine) -> t
     if "train.micro_batch" not in request.given:
         config = fitted(config, available)
     log.log("settings: " + "; ".join(decisions))
-    log.log(check_run(config, available))
+    _say_estimate(config, available, log)
     return config, {
         "status": "new",
         "decisions": decisions,
@@ -156,6 +156,11 @@ def _say_precision(config: Config, log: ProgressLine) -> None:
     """Check that the device can compute in the dtype, and say what came out."""
     if sentence := check_dtype(config.train.dtype, config.train.device):
         log.log(sentence)
+
+
+def _say_estimate(config: Config, available: int, log: ProgressLine) -> None:
+    """Say what the run will take, or refuse it, where it cannot fit."""
+    log.log(check_run(config, available, matmul_flops_per_s(torch.device(config.train.device), config.train.dtype)))
 
 
 def _train(run: Path, config: Config, record: dict[str, Any], data: Mixture, request: Request) -> Outcome:

@@ -82,14 +82,14 @@ def training_flops_per_s(config: ModelConfig, load: Load, batch_size: int, limit
         limit_s: rough limit of the whole measurement.
     """
     one, two = cut(config, 1), cut(config, 2)
-    step_flops = training_flops(config, load.context, batch_size)
+    step_flops = training_flops(config, load.context, batch_size, load.device)
     load = _shortened(two, load, limit_s)
     step_s, update_s = zip(_step_s(one, load), _step_s(two, load), strict=True)
     n_more = (config.n_stacks if config.family == "stacks" else config.n_layers) - 1
     whole_step_s, whole_update_s = (
         max(first, first + n_more * (second - first)) for first, second in (step_s, update_s)
     )
-    n_parts = step_flops / training_flops(config, load.context, load.micro_batch)
+    n_parts = step_flops / training_flops(config, load.context, load.micro_batch, load.device)
     return step_flops / (n_parts * whole_step_s + whole_update_s)
 
 

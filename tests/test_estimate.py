@@ -9,17 +9,19 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+from pylm.accounting.counts import forward_flops
 from pylm.accounting.devices import GPUS
 from pylm.accounting.estimate import GIB, check_fits, estimate, fitting_micro_batch, largest_micro_batch
 from pylm.accounting.memory import LOSS_BLOCK_BYTES, Load, training_memory
 from pylm.accounting.run import check_run, fitted, load_of, run_estimate
 from pylm.cli.estimate import command
-from pylm.config import from_flat
+from pylm.config import from_flat, parse_set
 from pylm.errors import ConfigError
 from pylm.loss import BLOCK_BYTES
 from pylm.measure import available_bytes, training_flops_per_s
 from pylm.models.config import ModelConfig
 from pylm.models.presets import PRESETS
+from pylm.progress import duration
 
 LLAMA = PRESETS["llama-138m"].model
 LOAD = Load(micro_batch=16, context=1024)
@@ -86,6 +88,23 @@ def test_what_cannot_fit_is_refused_with_settings_that_fit(available: float) -> 
     assert check_fits(LLAMA, advised, 16, int(available)).total <= available
 
 
+@pytest.mark.parametrize("load", [LOAD, replace(LOAD, optimizer="muon")])
+def test_where_only_an_early_update_fits_it_is_advised_with_all_it_needs(load: Load) -> None:
+    available = int(1.9 * GIB)  # below the 2.05 GiB of weights, gradients and moments
+    with pytest.raises(ConfigError, match="early_update=true") as refused:
+        check_fits(LLAMA, load, 16, available)
+    advised = str(refused.value).rpartition(": ")[2]
+    assert advised.startswith("--batch-size 1 --micro-batch 1 ")
+    assert ("--optimizer adamw" in advised) == (load.optimizer == "muon")
+    settings = parse_set(tuple(re.findall(r"--set (\S+)", advised)))
+    context = re.search(r"--context (\d+)", advised)
+    given = {"train.steps": 1, "train.batch_size": 1, "train.micro_batch": 1, **settings}
+    config = from_flat(given | {"train.context": int(context[1]) if context else 1024})
+    assert check_fits(LLAMA, load_of(config), 1, available).total <= available
+    with pytest.raises(ConfigError, match="choose a smaller model"):
+        check_fits(LLAMA, replace(load, device="cuda", dtype="float16"), 16, available)
+
+
 def test_what_never_fits_says_so() -> None:
     with pytest.raises(ConfigError, match="choose a smaller model"):
         check_fits(LLAMA, LOAD, 16, GIB)
@@ -98,7 +117,13 @@ def test_a_run_gets_a_micro_batch_that_fits() -> None:
     assert fitted(config, 10**12) == config
     smaller = fitted(config, 5 * GIB)
     assert 1 <= smaller.train.micro_batch < 16
-    assert check_run(smaller, 5 * GIB).startswith("memory: ")
+    line = check_run(smaller, 5 * GIB, flops_per_s=1e12)
+    flops = 3 * 16 * forward_flops(LLAMA, 1024)
+    assert line.startswith(f"estimate: {flops:.4g} FLOPs a step, {10 * flops:.4g} in 10 steps, at least ")
+    assert f"at least {duration(10 * flops / 1e12)} at 1,000 GFLOP/s; memory " in line
+    assert " GiB of 5.00 (weights 0.51, gradients 0.51, " in line
+    budget = replace(smaller.train, steps=0, budget_s=60.0)
+    assert "FLOPs a step; memory " in check_run(replace(smaller, train=budget), 5 * GIB, flops_per_s=1e12)
     assert fitted(config, GIB) == config
     found = run_estimate(config, 5 * GIB, flops_per_s=1e12)
     assert found.fits is False

@@ -64,13 +64,13 @@ def estimate(
         available_bytes: what the device has for it.
         flops_per_s: useful operations a second: measured, or a GPU's peak times the MFU.
     """
-    step_flops = training_flops(config, load.context, batch_size)
+    step_flops = training_flops(config, load.context, batch_size, load.device)
     n_steps = n_tokens / (batch_size * load.context)
     n = n_parameters(config)
     return Estimate(
         parameters=parameters_by_part(config),
         n_parameters=n,
-        forward_flops=forward_flops_by_part(config, load.context),
+        forward_flops=forward_flops_by_part(config, load.context, device=load.device),
         step_flops=step_flops,
         load=load,
         batch_size=batch_size,
@@ -91,7 +91,7 @@ def largest_micro_batch(config: ModelConfig, load: Load, available_bytes: int) -
     """Return the largest micro-batch whose step fits, 0 when not even one sequence does."""
 
     def fits(micro_batch: int) -> bool:
-        return training_memory(config, replace(load, micro_batch=micro_batch)).total <= available_bytes
+        return _fits(config, replace(load, micro_batch=micro_batch), available_bytes)
 
     if not fits(1):
         return 0
@@ -109,7 +109,7 @@ def fitting_micro_batch(config: ModelConfig, load: Load, batch_size: int, availa
     divisors = [d for d in range(1, batch_size + 1) if batch_size % d == 0]
     for micro_batch in reversed(divisors):
         part = replace(load, micro_batch=micro_batch, accumulates=micro_batch < batch_size)
-        if training_memory(config, part).total <= available_bytes:
+        if _fits(config, part, available_bytes):
             return micro_batch
     return 0
 
@@ -132,28 +132,45 @@ def check_fits(config: ModelConfig, load: Load, batch_size: int, available_bytes
 
 
 def advice(config: ModelConfig, load: Load, batch_size: int, available_bytes: int) -> str:
-    """Return the smallest change that fits: a smaller micro-batch, recomputed activations, a shorter context."""
+    """Return the smallest change that fits.
+
+    Tried in this order: a smaller micro-batch, recomputed activations, a shorter context, updates inside the backward
+    pass (which need a batch without accumulation, AdamW and unclipped gradients).
+    """
     for checkpointing in (load.activation_checkpointing, True):
-        switch = (
-            ""
-            if checkpointing == load.activation_checkpointing
-            else " --set train.activation_checkpointing=true"
-        )
         changed = replace(load, activation_checkpointing=checkpointing)
         if micro_batch := fitting_micro_batch(config, changed, batch_size, available_bytes):
             part = replace(changed, micro_batch=micro_batch, accumulates=micro_batch < batch_size)
-            needed = training_memory(config, part).total
-            return f"--micro-batch {micro_batch}{switch} needs {needed / GIB:.2f} GiB"
+            switch = _RECOMPUTE if checkpointing != load.activation_checkpointing else ""
+            return f"--micro-batch {micro_batch}{switch} needs {_gib(config, part)}"
     least = replace(load, micro_batch=1, accumulates=batch_size > 1, activation_checkpointing=True)
-    context = load.context
-    while context > 1 and training_memory(config, replace(least, context=context)).total > available_bytes:
-        context //= 2
-    needed = training_memory(config, replace(least, context=context)).total
-    if needed <= available_bytes:
-        return (
-            f"--micro-batch 1 --set train.activation_checkpointing=true --context {context} "
-            f"needs {needed / GIB:.2f} GiB"
-        )
-    return (
-        f"no batch or context is small enough ({needed / GIB:.2f} GiB at the least): choose a smaller model"
-    )
+    shorter = _shortened(config, least, available_bytes)
+    if _fits(config, shorter, available_bytes):
+        return f"--micro-batch 1{_RECOMPUTE} --context {shorter.context} needs {_gib(config, shorter)}"
+    if load.dtype != "float16":  # whose loss is scaled
+        early = replace(least, accumulates=False, early_update=True, optimizer="adamw")
+        shorter = _shortened(config, early, available_bytes)
+    if not _fits(config, shorter, available_bytes):
+        return f"no batch or context is small enough ({_gib(config, shorter)} at the least): choose a smaller model"
+    optimizer = "" if load.optimizer == "adamw" else " --optimizer adamw"
+    context = "" if shorter.context == load.context else f" --context {shorter.context}"
+    return f"--batch-size 1 --micro-batch 1{optimizer}{_EARLY_UPDATE}{_RECOMPUTE}{context} needs {_gib(config, shorter)}"
+
+
+_RECOMPUTE = " --set train.activation_checkpointing=true"
+_EARLY_UPDATE = " --set train.early_update=true --set optimizer.clip=0"
+
+
+def _shortened(config: ModelConfig, load: Load, available_bytes: int) -> Load:
+    """The load with its context halved until it fits, or is one token."""
+    while load.context > 1 and not _fits(config, load, available_bytes):
+        load = replace(load, context=load.context // 2)
+    return load
+
+
+def _fits(config: ModelConfig, load: Load, available_bytes: int) -> bool:
+    return training_memory(config, load).total <= available_bytes
+
+
+def _gib(config: ModelConfig, load: Load) -> str:
+    return f"{training_memory(config, load).total / GIB:.2f} GiB"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pylm.accounting.estimate import GIB, Estimate, advice, check_fits, estimate, fitting_micro_batch
 from pylm.accounting.memory import Load, training_memory
 from pylm.config import Config
+from pylm.progress import duration
 
 
 def load_of(config: Config) -> Load:
@@ -58,15 +59,23 @@ def what_fits(config: Config, room_bytes: int) -> str:
     return advice(config.model, load, config.train.batch_size, min(room_bytes, int(0.9 * estimated)))
 
 
-def check_run(config: Config, available_bytes: int) -> str:
-    """Return the run's memory in one line.
+def check_run(config: Config, available_bytes: int, flops_per_s: float) -> str:
+    """Return the run's estimate in one line: operations, the least time they take at `flops_per_s`, and memory.
 
     Raises:
         ConfigError: it does not fit `available_bytes`: the numbers, and the settings that would fit.
     """
-    load = load_of(config)
-    memory = check_fits(config.model, load, config.train.batch_size, available_bytes)
+    train = config.train
+    memory = check_fits(config.model, load_of(config), train.batch_size, available_bytes)
+    found = run_estimate(config, available_bytes, flops_per_s)
     parts = {"weights": memory.weights, "gradients": memory.gradients, "optimizer": memory.optimizer}
     parts |= {"activations": memory.activations, "loss": memory.loss}
     numbers = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
-    return f"memory: {memory.total / GIB:.2f} GiB of {available_bytes / GIB:.2f} ({numbers})"
+    whole = ""
+    if train.steps and found.seconds is not None:  # a budget in time has no number of steps
+        least = f"at least {duration(found.seconds)} at {flops_per_s / 1e9:,.0f} GFLOP/s"
+        whole = f", {train.steps * found.step_flops:.4g} in {train.steps:,} steps, {least}"
+    return (
+        f"estimate: {found.step_flops:.4g} FLOPs a step{whole}; "
+        f"memory {memory.total / GIB:.2f} GiB of {available_bytes / GIB:.2f} ({numbers})"
+    )
