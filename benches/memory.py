@@ -73,6 +73,9 @@ def measure(config: ModelConfig, load: Load) -> int:
 
 def run_steps(config: ModelConfig, load: Load) -> int:
     """Train a few steps in this process, and return the bytes of the peak above the start."""
+    from pylm.allocator import map_large_tensors
+
+    map_large_tensors()
     import torch
 
     from pylm.config import OptimizerConfig

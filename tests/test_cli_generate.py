@@ -103,3 +103,14 @@ def test_errors_are_one_line(
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_an_error_after_some_text_stands_on_a_line_of_its_own(
+    run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--no-repeat-ngram", "1", "--max-tokens", "400", "--ignore-end-of-text", "--top-k", "0")
+    code, out, err = generate(capfd, str(run), "--prompt", "a", *options)
+    assert code == 1
+    assert out.startswith("a")
+    assert out.endswith("\n")
+    assert "no_repeat_ngram = 1 leaves none of the 257 tokens" in err

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Lowest first. Modules on one line may not import each other; a package stands for all its files.
 PYTHON_LAYERS: list[list[str]] = [
     ["errors", "_bpe"],
-    ["files", "progress", "published"],
+    ["files", "progress", "published", "allocator"],
     ["models.config", "corpus", "tokenizer", "dataset_info", "folders", "parquet"],
     ["models.presets", "made_up", "dataset"],
     ["config", "tokenize", "tokenizer_stats", "vocabulary_facts"],

@@ -67,6 +67,9 @@ def command(
     asked = {SETTINGS[name]: value for name, value in options.items() if value is not None}
     given |= check_given(asked, "command line")
 
+    from pylm.allocator import map_large_tensors
+
+    map_large_tensors()  # what is measured here is to be as fast as a training
     from pylm.prospect import Question, prospect
 
     config, found, speed = prospect(Question(given, data, device, mfu))

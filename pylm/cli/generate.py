@@ -88,10 +88,12 @@ def command(
     )
     if samples == 1:
         click.echo(prompt, nl=False)
-        found = generate(
-            loaded.model, loaded.tokenizer, tokens, settings, lambda _, piece: click.echo(piece, nl=False)
-        )
-        click.echo()
+        try:
+            found = generate(
+                loaded.model, loaded.tokenizer, tokens, settings, lambda _, piece: click.echo(piece, nl=False)
+            )
+        finally:  # an error stands on a line of its own
+            click.echo()
     else:
         found = generate(loaded.model, loaded.tokenizer, tokens, settings)
     _report(found, prompt, len(tokens), loaded.tokenizer, settings)

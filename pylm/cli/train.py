@@ -109,6 +109,9 @@ def command(
     asked = {SETTINGS[name]: value for name, value in options.items() if value is not None}
     given |= check_given(asked, "command line")
 
+    from pylm.allocator import map_large_tensors
+
+    map_large_tensors()
     from pylm.auto import parse_budget  # torch and the models from here on
     from pylm.launch import Request, launch
     from pylm.progress import ProgressLine
