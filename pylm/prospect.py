@@ -15,6 +15,7 @@ from pylm.errors import ConfigError
 from pylm.launch import resolve_dataset
 from pylm.measure import available_bytes, cut, training_flops_per_s
 from pylm.models.presets import find_preset
+from pylm.precision import check_dtype
 
 # What a GPU's driver and libraries take before the first tensor.
 _GPU_CONTEXT_BYTES = 10**9
@@ -45,6 +46,8 @@ def prospect(question: Question) -> tuple[Config, Estimate, str]:
     config, _ = resolve(question.given, _facts(question, "cpu" if device == "cpu" else "cuda"))
     if "train.dtype" not in question.given and device != "cpu":
         config = replace(config, train=replace(config.train, dtype=_gpu_dtype(config)))
+    if gpu is None:
+        check_dtype(config.train.dtype, device)
     if "train.micro_batch" not in question.given:
         config = fitted(config, available)
     speed: float | None

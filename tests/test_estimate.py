@@ -184,5 +184,7 @@ def test_the_command_refuses_what_it_does_not_know() -> None:
         run("swiglu-190m", "--device", "h1000")
     with pytest.raises(ConfigError, match="preset 'llama' is unknown"):
         run("llama", "--device", "h100")
+    with pytest.raises(ConfigError, match="float16 needs a GPU"):
+        run("tiny-67k", "--device", "cpu", "--dtype", "float16")
     with pytest.raises(ConfigError, match="--mfu"):
         run("swiglu-190m", "--device", "h100", "--mfu", "1.5")
