@@ -1,9 +1,9 @@
 """How a training process on a CPU gets its memory: large tensors mapped each by itself, in huge pages.
 
-Left alone, glibc maps what is larger than 32 MiB and takes the rest from its heap. There torch's aligned requests do not
-fit the hole that a tensor of the same size has left, so that what is freed piles up: a step of S0's model held 8.4 GiB
-for 6. A tensor mapped by itself goes back when it is freed, and costs its page faults anew each time, a third of a small
-model's time with pages of 4 KiB, nothing that could be measured with those of 2 MiB (docs/accounting.md).
+Left alone, glibc maps what is larger than 32 MiB and takes the rest from its heap. There torch's aligned requests do
+not fit the hole that a tensor of the same size has left, so that what is freed piles up: by up to a third of a step's
+peak. A tensor mapped by itself goes back when it is freed, but has its page faults anew each time: a tenth more time
+with pages of 4 KiB for a small model, nothing to be seen with those of 2 MiB (docs/accounting.md).
 """
 
 import ctypes

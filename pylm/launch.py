@@ -160,7 +160,8 @@ def _say_precision(config: Config, log: ProgressLine) -> None:
 
 def _say_estimate(config: Config, available: int, log: ProgressLine) -> None:
     """Say what the run will take, or refuse it, where it cannot fit."""
-    log.log(check_run(config, available, matmul_flops_per_s(torch.device(config.train.device), config.train.dtype)))
+    peak = matmul_flops_per_s(torch.device(config.train.device), config.train.dtype)
+    log.log(check_run(config, available, peak))
 
 
 def _train(run: Path, config: Config, record: dict[str, Any], data: Mixture, request: Request) -> Outcome:

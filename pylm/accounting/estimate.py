@@ -154,7 +154,8 @@ def advice(config: ModelConfig, load: Load, batch_size: int, available_bytes: in
         return f"no batch or context is small enough ({_gib(config, shorter)} at the least): choose a smaller model"
     optimizer = "" if load.optimizer == "adamw" else " --optimizer adamw"
     context = "" if shorter.context == load.context else f" --context {shorter.context}"
-    return f"--batch-size 1 --micro-batch 1{optimizer}{_EARLY_UPDATE}{_RECOMPUTE}{context} needs {_gib(config, shorter)}"
+    switches = f"{optimizer}{_EARLY_UPDATE}{_RECOMPUTE}{context}"
+    return f"--batch-size 1 --micro-batch 1{switches} needs {_gib(config, shorter)}"
 
 
 _RECOMPUTE = " --set train.activation_checkpointing=true"
