@@ -19,9 +19,9 @@ ID = 8  # bytes of a token id in a batch
 LOSS_BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
 
 # Of a CPU process, measured by benches/memory.py: modules and code that training loads, and what the C library's
-# allocator cannot reuse or give back of the freed tensors below its 32 MiB threshold.
+# allocator cannot reuse of the freed tensors that are not mapped by themselves (pylm.allocator).
 CPU_PROCESS_BYTES = 180 << 20
-CPU_FRAGMENTS = 0.12  # of activations and gradients
+CPU_FRAGMENTS = 0.06  # of activations and gradients
 
 
 @dataclass(frozen=True)
