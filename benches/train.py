@@ -1,20 +1,18 @@
 """Tokens a second of training, side by side: `python benches/train.py [--device D] [--dtype T] [SHAPE...]`.
 
 Contenders of the same layers, width, heads, vocabulary, context, batch and precision, with fused AdamW, in one process:
-ours; a model of nanoGPT's shape written here, also compiled; Llama of transformers, if that is installed. Rounds are
-interleaved, each figure is the median of three; compiling and first steps are not counted.
+ours; a model of nanoGPT's shape written here; Llama of transformers, if that is installed; each plain and compiled. Rounds
+are interleaved, each figure is the median of three; compiling and first steps are not counted.
 """
 
 import argparse
+import copy
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from training_peers import LlamaLoss, Peer, Shape, Step, llama, peer_step
 
 from pylm.accounting.counts import training_flops
 from pylm.config import OptimizerConfig
@@ -30,18 +28,6 @@ from pylm.step import Stepper
 N_ROUNDS, ROUND_S = 3, 4.0
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What all contenders have in common."""
-
-    n_layers: int
-    width: int
-    n_heads: int
-    vocab_size: int
-    context: int
-    batch_size: int
-
-
 SHAPES = {
     "4x128": Shape(4, 128, 4, 65, 64, 12),  # nanoGPT's shape for a CPU
     "6x384": Shape(6, 384, 6, 32_000, 256, 4),
@@ -50,70 +36,6 @@ SHAPES = {
     "700m": Shape(32, 1_280, 20, 32_000, 1_024, 4),
 }
 TARGETS = {("4x128", "bfloat16"): 1.3, ("4x128", "float32"): 1.15, ("6x384", "bfloat16"): 1.2}
-Step = Callable[[], None]
-
-
-class PeerBlock(nn.Module):
-    """GPT-2's block as nanoGPT has it: LayerNorm, fused q, k, v, fused attention, a GELU MLP of 4 x width."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.n_heads = shape.n_heads
-        self.before_attention, self.before_mlp = (nn.LayerNorm(shape.width, bias=False) for _ in range(2))
-        self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=False)
-        self.out = nn.Linear(shape.width, shape.width, bias=False)
-        self.up = nn.Linear(shape.width, 4 * shape.width, bias=False)
-        self.down = nn.Linear(4 * shape.width, shape.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        batch, length, width = x.shape
-        heads = self.qkv(self.before_attention(x)).view(batch, length, 3, self.n_heads, -1)
-        q, k, v = heads.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
-        return x + self.down(F.gelu(self.up(self.before_mlp(x))))
-
-
-class Peer(nn.Module):
-    """Learned positions, tied head, cross entropy over all logits at once."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(shape.vocab_size, shape.width)
-        self.positions = nn.Embedding(shape.context, shape.width)
-        self.blocks = nn.ModuleList(PeerBlock(shape) for _ in range(shape.n_layers))
-        self.norm = nn.LayerNorm(shape.width, bias=False)
-        for parameter in self.parameters():
-            if parameter.dim() == 2:
-                nn.init.normal_(parameter, std=0.02)
-
-    def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """The mean loss."""
-        x = self.tokens(inputs_BT) + self.positions.weight[: inputs_BT.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        logits = F.linear(self.norm(x), self.tokens.weight)
-        return F.cross_entropy(logits.flatten(0, 1), targets_BT.flatten())
-
-
-def peer_step(model: nn.Module, loss_of: Callable[[], Tensor], device: torch.device, dtype: str) -> Step:
-    """A step as nanoGPT and the examples of transformers take it: autocast, clipping by 1, fused AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == "float16")
-    low = nullcontext() if dtype == "float32" else torch.autocast(device.type, getattr(torch, dtype))
-
-    def step() -> None:
-        with low:
-            loss = loss_of()
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
 
 
 def ours(shape: Shape, batch: StepBatch, device: torch.device, dtype: str, compiled: bool) -> Step:
@@ -151,28 +73,11 @@ def contenders(shape: Shape, device: torch.device, dtype: str, compile_ours: boo
     twin = Peer(shape).to(device)
     fast = torch.compile(twin)
     found["nanoGPT's shape, compiled"] = peer_step(twin, lambda: fast(inputs_BT, targets_BT), device, dtype)
-    try:
-        from transformers import LlamaConfig, LlamaForCausalLM
-    except ImportError:
-        print("transformers is not installed: no Llama of theirs")
-        return found
-    llama = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=shape.vocab_size,
-            hidden_size=shape.width,
-            intermediate_size=-(-8 * shape.width // 3 // 64)
-            * 64,  # three matrices of it are as many as two of 4 x
-            num_hidden_layers=shape.n_layers,
-            num_attention_heads=shape.n_heads,
-            max_position_embeddings=shape.context,
-            tie_word_embeddings=True,
-            attn_implementation="sdpa",
-            use_cache=False,
-        )
-    ).to(device)
-    found["Llama of transformers"] = peer_step(
-        llama, lambda: llama(input_ids=ids_BL[:, :-1], labels=ids_BL[:, :-1]).loss, device, dtype
-    )
+    if (theirs := llama(shape)) is not None:
+        for label, compiled in (("Llama of transformers", False), ("Llama, compiled", True)):
+            model = LlamaLoss(copy.deepcopy(theirs)).to(device)
+            called = torch.compile(model) if compiled else model
+            found[label] = peer_step(model, partial(called, inputs_BT, targets_BT), device, dtype)
     return found
 
 
@@ -224,6 +129,7 @@ def compare(name: str, device: torch.device, dtype: str, compile_ours: bool, rou
         )
     best = max(speed for label, speed in speeds.items() if not label.startswith("pylm"))
     goal = f", the goal {TARGETS[name, dtype]}" if (name, dtype) in TARGETS else ""
+
     print(f"  against the best of the others: {mine / best:.2f}{goal}\n")
 
 

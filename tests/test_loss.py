@@ -30,6 +30,8 @@ def test_loss_and_gradients_equal_float64(
     tied: bool, head_bias: bool, block_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(loss.BLOCK_BYTES, "cpu", 4 * 301 * block_rows)
+    monkeypatch.setattr(loss, "MIN_ROWS", 16)
+    monkeypatch.setattr(loss, "MATRIX_ROWS", 100)
     model = _model(tied, head_bias)
     generator = torch.Generator().manual_seed(0)
     ids_BL = torch.randint(301, (5, 25), generator=generator)

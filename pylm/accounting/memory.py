@@ -16,7 +16,8 @@ from pylm.models.layout import Layout
 FLOAT = 4  # bytes of a float32
 HALF = 2  # bytes of a bfloat16 or float16
 ID = 8  # bytes of a token id in a batch
-LOSS_BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
+LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
+LOSS_MIN_ROWS = 128
 
 # Of a CPU process, measured by benches/memory.py: modules and code that training loads, and what the C library's
 # allocator cannot reuse of the freed tensors that are not mapped by themselves (pylm.allocator).
@@ -105,7 +106,7 @@ def loss_bytes(config: ModelConfig, load: Load) -> int:
     wide = shape_of(config).head.n_in
     n_rows = load.micro_batch * load.context
     row = FLOAT * config.vocab_size
-    block = row * min(n_rows, max(16, LOSS_BLOCK_BYTES[load.device] // row))
+    block = row * min(n_rows, max(LOSS_MIN_ROWS, LOSS_BLOCK_BYTES[load.device] // row))
     matrix = 0 if load.dtype == "float32" else HALF * wide * config.vocab_size  # a copy in 16 bits
     return FLOAT * wide * (n_rows + config.vocab_size) + matrix + 2 * block
 

@@ -1,13 +1,14 @@
-"""Causal multi-head attention with grouped queries, by torch's fused kernel, with or without a cache."""
+"""Causal multi-head attention with grouped queries, with or without a cache, by torch's fused kernel where that is fast."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pylm.models import explicit
 from pylm.models.cache import FullCache, causal_mask
 from pylm.models.config import ModelConfig
 from pylm.models.documents import Documents
-from pylm.models.layers import Linear, make_norm
+from pylm.models.layers import Linear, PlainNorm, make_norm
 from pylm.models.rotary import Rotary
 
 # Axes: B sequences, T positions, D model width, H heads of queries, K heads of keys, d features of a head.
@@ -46,7 +47,9 @@ class SelfAttention(nn.Module):
         """Queries and keys, normalised, side by side (B, T, H + K, d); and values (B, T, K, d)."""
         qkv_BTHd = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_size)
         qk_BTHd, v_BTKd = qkv_BTHd.split((self.n_heads + self.kv_heads, self.kv_heads), dim=2)
-        if not isinstance(self.q_norm, nn.Identity):
+        if isinstance(self.q_norm, PlainNorm):  # without gains the two are one
+            qk_BTHd = self.q_norm(qk_BTHd)
+        elif not isinstance(self.q_norm, nn.Identity):
             q_BTHd, k_BTKd = qk_BTHd.split((self.n_heads, self.kv_heads), dim=2)
             qk_BTHd = torch.cat((self.q_norm(q_BTHd), self.k_norm(k_BTKd)), dim=2)
         return qk_BTHd, v_BTKd
@@ -69,13 +72,17 @@ class SelfAttention(nn.Module):
         mask = None if n_queries in (1, n_keys) else causal_mask(n_queries, n_keys, q_BHTd.device)
         if isinstance(cache, Documents):
             mask = cache.mask_B1TT
+        is_causal = n_queries == n_keys and mask is None
+        dropout = self.dropout if self.training else 0.0
+        if is_causal and not dropout and explicit.is_faster(q_BHTd, k_BKTd):
+            return explicit.causal_attention(q_BHTd, k_BKTd, v_BKTd)
         return F.scaled_dot_product_attention(
             q_BHTd,
             k_BKTd,
             v_BKTd,
             attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=n_queries == n_keys and mask is None,
+            dropout_p=dropout,
+            is_causal=is_causal,
             enable_gqa=self.kv_heads != self.n_heads,
         )
 

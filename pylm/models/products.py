@@ -1,0 +1,78 @@
+"""Matrix products in float32 on a CPU, by the faster one of torch's two libraries.
+
+torch multiplies float32 by MKL, which leaves AVX-512 unused on processors of another maker than Intel; oneDNN, which torch
+calls for 16 bits only, uses it there. One core of an AMD EPYC with AVX-512, 768 x 128 times 128 x 512: 242 GFLOP/s
+against 100.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Axes: N rows, K features summed over, M outputs; `..` any leading axes.
+
+MIN_ROWS = 32  # below it, as when one token is generated, a call costs more than it saves
+
+
+def linear(x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
+    """x (.., K) times a transposed matrix, plus a bias: (.., M)."""
+    if is_faster(x, weight_MK) and x.numel() >= MIN_ROWS * x.shape[-1] and not torch.compiler.is_compiling():
+        y: Tensor = _Linear.apply(x, weight_MK, bias_M)
+        return y
+    return F.linear(x, weight_MK, bias_M)
+
+
+def times_transposed(a_NK: Tensor, b_MK: Tensor) -> Tensor:
+    """a times b transposed, by oneDNN: (N, M). Either may be a view of a transposed matrix. No gradient."""
+    product_NM: Tensor = torch.ops.mkldnn._linear_pointwise(a_NK, b_MK, None, "none", [], "")
+    return product_NM
+
+
+def is_faster(a: Tensor, b: Tensor) -> bool:
+    """Whether `times_transposed` is the way to multiply these: both float32 on such a CPU, autocast off."""
+    return (
+        a.dtype == b.dtype == torch.float32
+        and a.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and _mkl_is_slow()
+    )
+
+
+@cache
+def _mkl_is_slow() -> bool:
+    """Whether this processor has AVX-512 and MKL does not use it.
+
+    By what the processor is, not by a measurement: a resumed run is to add in the same order.
+    """
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkl.is_available():
+        return False
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    try:
+        facts = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "AuthenticAMD" in facts and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class _Linear(torch.autograd.Function):
+    """F.linear and its gradients, each by `times_transposed`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight_MK)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_MK, bias_M, "none", [], "")
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_MK = ctx.saved_tensors
+        grad_NM = grads[0].reshape(-1, len(weight_MK))
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        grad_x = times_transposed(grad_NM, weight_MK.t()).view_as(x) if of_x else None
+        grad_weight_MK = times_transposed(grad_NM.t(), x.reshape(-1, x.shape[-1]).t()) if of_weight else None
+        return grad_x, grad_weight_MK, grad_NM.sum(0) if of_bias else None
