@@ -1,8 +1,8 @@
 """Tokens a second of training, side by side: `python benches/train.py [--device D] [--dtype T] [SHAPE...]`.
 
 Contenders of the same layers, width, heads, vocabulary, context, batch and precision, with fused AdamW, in one process:
-ours; a model of nanoGPT's shape written here; Llama of transformers, if that is installed; each plain and compiled. Rounds
-are interleaved, each figure is the median of three; compiling and first steps are not counted.
+ours; a model of nanoGPT's shape written here; Llama of transformers, if that is installed; each plain and compiled.
+Rounds are interleaved, each figure is the median of three; compiling and first steps are not counted.
 """
 
 import argparse

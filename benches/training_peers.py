@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Step = Callable[[], None]
+Step = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,28 @@ class Peer(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets_BT.flatten())
 
 
-def peer_step(model: nn.Module, loss_of: Callable[[], Tensor], device: torch.device, dtype: str) -> Step:
-    """A step as nanoGPT and the examples of transformers take it: autocast, clipping by 1, fused AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
+def peer_step(
+    model: nn.Module,
+    loss_of: Callable[[], Tensor],
+    device: torch.device,
+    dtype: str,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> Step:
+    """A step as nanoGPT and the examples of transformers take it: autocast, clipping by 1, fused AdamW.
+
+    As in nanoGPT's recipe matrices decay by 0.1 and the rest does not. A step may be told its rate.
+    """
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, 1e-3, betas, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == "float16")
     low = nullcontext() if dtype == "float32" else torch.autocast(device.type, getattr(torch, dtype))
 
-    def step() -> None:
+    def step(rate: float = 1e-3) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         with low:
             loss = loss_of()
         scaler.scale(loss).backward()

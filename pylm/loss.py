@@ -144,7 +144,7 @@ def _logits(x_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
 
 
 def _product(a_NK: Tensor, b_MK: Tensor) -> Tensor:
-    """a times b transposed, by the faster library."""
+    """Multiply a by b transposed, by the faster library."""
     return products.times_transposed(a_NK, b_MK) if products.is_faster(a_NK, b_MK) else a_NK @ b_MK.T
 
 

@@ -1,4 +1,4 @@
-"""Causal multi-head attention with grouped queries, with or without a cache, by torch's fused kernel where that is fast."""
+"""Causal attention with grouped queries, with or without a cache; torch's fused kernel where that is fast."""
 
 import torch
 import torch.nn.functional as F

@@ -194,7 +194,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class _SquaredReLU(torch.autograd.Function):
-    """relu(x)^2; its gradient 2 relu(x) needs no second look at where x is positive, and no power: two passes for five."""
+    """relu(x)^2 whose gradient is 2 relu(x): no second look at where x is positive or power, two passes for five."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

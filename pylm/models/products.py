@@ -1,8 +1,8 @@
 """Matrix products in float32 on a CPU, by the faster one of torch's two libraries.
 
-torch multiplies float32 by MKL, which leaves AVX-512 unused on processors of another maker than Intel; oneDNN, which torch
-calls for 16 bits only, uses it there. One core of an AMD EPYC with AVX-512, 768 x 128 times 128 x 512: 242 GFLOP/s
-against 100.
+torch multiplies float32 by MKL, which leaves AVX-512 unused on processors of another maker than Intel; oneDNN, which
+torch calls for 16 bits only, uses it there. One core of an AMD EPYC with AVX-512, 768 x 128 times 128 x 512: 242
+GFLOP/s against 100.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ MIN_ROWS = 32  # below it, as when one token is generated, a call costs more tha
 
 
 def linear(x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
-    """x (.., K) times a transposed matrix, plus a bias: (.., M)."""
+    """Multiply x (.., K) by a transposed matrix and add a bias: (.., M)."""
     if is_faster(x, weight_MK) and x.numel() >= MIN_ROWS * x.shape[-1] and not torch.compiler.is_compiling():
         y: Tensor = _Linear.apply(x, weight_MK, bias_M)
         return y
@@ -27,7 +27,7 @@ def linear(x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
 
 
 def times_transposed(a_NK: Tensor, b_MK: Tensor) -> Tensor:
-    """a times b transposed, by oneDNN: (N, M). Either may be a view of a transposed matrix. No gradient."""
+    """Multiply a by b transposed, by oneDNN: (N, M). Either may be a view of a transposed matrix. No gradient."""
     product_NM: Tensor = torch.ops.mkldnn._linear_pointwise(a_NK, b_MK, None, "none", [], "")
     return product_NM
 
