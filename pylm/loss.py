@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pylm.models import products
 from pylm.models.build import Decoder
 from pylm.models.documents import Documents
+from pylm.models.products import is_faster, times_transposed
 
 # Axes: B sequences, T positions, N = B x T rows, R rows of a block, D features, V vocabulary.
 
@@ -103,15 +103,14 @@ class _HeadLoss(torch.autograd.Function):
                 grad_RV = _grad_logits(logits_RV, log_sum_R, targets_R)
                 low_RV = grad_RV.to(dtype)
                 rows = slice(begin, begin + len(x_RD))
-                if dtype == x_ND.dtype == torch.float32 and not products.is_faster(low_RV, matrix_VD):
+                if dtype == x_ND.dtype == torch.float32 and not is_faster(low_RV, matrix_VD):
                     torch.mm(low_RV, matrix_VD, out=grad_x_ND[rows])
                     grad_weight_VD.addmm_(low_RV.T, x_RD)
                 else:
-                    grad_x_ND[rows] = _product(low_RV, matrix_VD.T)
-                    for part, low in zip(
-                        grad_weight_VD.split(MATRIX_ROWS), low_RV.T.split(MATRIX_ROWS), strict=True
-                    ):
-                        part += _product(low, x_RD.T)
+                    grad_x_ND[rows] = times_transposed(low_RV, matrix_VD.T)
+                    parts = (torch.split(of_V, MATRIX_ROWS) for of_V in (grad_weight_VD, low_RV.T))
+                    for grad_PD, low_PR in zip(*parts, strict=True):
+                        grad_PD += times_transposed(low_PR, x_RD.T)
                 if grad_bias_V is not None:
                     grad_bias_V += grad_RV.sum(0)
             begin += len(x_RD)
@@ -139,13 +138,8 @@ def _blocks(
 
 def _logits(x_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
     """The logits in float32, of a product in the inputs' dtype."""
-    logits_RV = _product(x_RD, weight_VD).float()
+    logits_RV = times_transposed(x_RD, weight_VD).float()
     return logits_RV if bias_V is None else logits_RV.add_(bias_V)
-
-
-def _product(a_NK: Tensor, b_MK: Tensor) -> Tensor:
-    """Multiply a by b transposed, by the faster library."""
-    return products.times_transposed(a_NK, b_MK) if products.is_faster(a_NK, b_MK) else a_NK @ b_MK.T
 
 
 def _matmul_dtype(x_ND: Tensor) -> torch.dtype:

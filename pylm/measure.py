@@ -13,6 +13,7 @@ from pylm.config import OptimizerConfig
 from pylm.loss import summed_cross_entropy
 from pylm.models.build import build_model
 from pylm.models.config import ModelConfig
+from pylm.models.products import times_transposed
 from pylm.optim import build_optimizers
 
 N_REPEATS = 3  # timed, after one that is not
@@ -63,7 +64,7 @@ def matmul_flops_per_s(device: torch.device, dtype: str, limit_s: float = 0.05) 
     began = _now(device)
     while len(times) < 2 or _now(device) - began < limit_s:
         start = _now(device)
-        a_NN @ a_NN
+        times_transposed(a_NN, a_NN)
         times.append(_now(device) - start)
     return 2 * n**3 / min(times[1:])
 

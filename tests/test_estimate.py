@@ -12,7 +12,13 @@ from click.testing import CliRunner
 from pylm.accounting.counts import forward_flops
 from pylm.accounting.devices import GPUS
 from pylm.accounting.estimate import GIB, check_fits, estimate, fitting_micro_batch, largest_micro_batch
-from pylm.accounting.memory import LOSS_BLOCK_BYTES, LOSS_MIN_ROWS, Load, training_memory
+from pylm.accounting.memory import (
+    EXPLICIT_POSITIONS,
+    LOSS_BLOCK_BYTES,
+    LOSS_MIN_ROWS,
+    Load,
+    training_memory,
+)
 from pylm.accounting.run import check_run, fitted, load_of, run_estimate
 from pylm.cli.estimate import command
 from pylm.config import from_flat, parse_set
@@ -20,6 +26,7 @@ from pylm.errors import ConfigError
 from pylm.loss import BLOCK_BYTES, MIN_ROWS
 from pylm.measure import available_bytes, training_flops_per_s
 from pylm.models.config import ModelConfig
+from pylm.models.explicit import MAX_POSITIONS
 from pylm.models.presets import PRESETS
 from pylm.progress import duration
 
@@ -29,6 +36,7 @@ LOAD = Load(micro_batch=16, context=1024)
 
 def test_the_loss_head_has_the_blocks_that_memory_counts() -> None:
     assert (LOSS_BLOCK_BYTES, LOSS_MIN_ROWS) == (BLOCK_BYTES, MIN_ROWS)
+    assert EXPLICIT_POSITIONS == MAX_POSITIONS
 
 
 def test_s0s_step_needs_less_than_half_of_its_20_gib() -> None:

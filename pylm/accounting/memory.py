@@ -1,8 +1,9 @@
 """Memory of training, by part, and its peak: what autograd keeps of each block, as our models are written.
 
 The scores are not among it: torch's fused attention recomputes them, except on a CPU with dropout, where it has no
-fused kernel. With an arithmetic of 16 bits (autocast) the residual stream and the norms stay in float32, what goes into
-and comes out of matrix products takes half, and the matrices of the blocks are there once more in 16 bits.
+fused kernel, and in bfloat16 there, where short windows do without it. With an arithmetic of 16 bits (autocast) the
+residual stream and the norms stay in float32, what goes into and comes out of matrix products takes half, and the
+matrices of the blocks are there once more in 16 bits.
 """
 
 from collections import defaultdict
@@ -18,6 +19,7 @@ HALF = 2  # bytes of a bfloat16 or float16
 ID = 8  # bytes of a token id in a batch
 LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
 LOSS_MIN_ROWS = 128
+EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
 
 # Of a CPU process, measured by benches/memory.py: modules and code that training loads, and what the C library's
 # allocator cannot reuse of the freed tensors that are not mapped by themselves (pylm.allocator).
@@ -213,6 +215,14 @@ def _attention_bytes(config: ModelConfig, load: Load, n_copies: int) -> int:
         # No fused kernel: copies of q, k and v, and for each query and head the weights, the noise and their product.
         numbers = 4 * width + 3 * n_heads * load.context + (product if normed else 0)
         return load.width_bytes * numbers + statistics
+    if (
+        (load.device, load.dtype) == ("cpu", "bfloat16")
+        and load.context <= EXPLICIT_POSITIONS
+        and width == kv_width
+    ):
+        # Copies of q, k and v, the weights; and the fused layer's output where a norm keeps its input.
+        normed_from = product if normed and config.norm_kind == "layer" else 0
+        return load.width_bytes * (width + product + n_heads * load.context + normed_from) + statistics
     turned = width + kv_width if config.positions == "rope" or normed else 0
     return load.width_bytes * (width + product + turned) + FLOAT * n_heads + statistics
 

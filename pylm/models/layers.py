@@ -205,7 +205,8 @@ class _SquaredReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (rectified,) = ctx.saved_tensors
-        return (grads[0] * rectified).mul_(2)
+        grad: Tensor = (grads[0] * rectified).mul_(2)
+        return grad
 
 
 class _FastRMSNorm(torch.autograd.Function):

@@ -27,13 +27,12 @@ def linear(x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
 
 
 def times_transposed(a_NK: Tensor, b_MK: Tensor) -> Tensor:
-    """Multiply a by b transposed, by oneDNN: (N, M). Either may be a view of a transposed matrix. No gradient."""
-    product_NM: Tensor = torch.ops.mkldnn._linear_pointwise(a_NK, b_MK, None, "none", [], "")
-    return product_NM
+    """Multiply a by b transposed: (N, M). Either may be a view of a transposed matrix. No gradient."""
+    return _by_onednn(a_NK, b_MK, None) if is_faster(a_NK, b_MK) else a_NK @ b_MK.T
 
 
 def is_faster(a: Tensor, b: Tensor) -> bool:
-    """Whether `times_transposed` is the way to multiply these: both float32 on such a CPU, autocast off."""
+    """Whether oneDNN is the way to multiply these: both float32 on such a CPU, autocast off."""
     return (
         a.dtype == b.dtype == torch.float32
         and a.device.type == "cpu"
@@ -48,7 +47,7 @@ def _mkl_is_slow() -> bool:
 
     By what the processor is, not by a measurement: a resumed run is to add in the same order.
     """
-    if not torch.backends.mkldnn.is_available() or not torch.backends.mkl.is_available():
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):  # type: ignore[no-untyped-call]
         return False
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
@@ -59,20 +58,24 @@ def _mkl_is_slow() -> bool:
     return "AuthenticAMD" in facts and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def _by_onednn(x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_MK, bias_M, "none", [], "")
+    return y
+
+
 class _Linear(torch.autograd.Function):
-    """F.linear and its gradients, each by `times_transposed`."""
+    """F.linear and its gradients, each by oneDNN."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight_MK)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_MK, bias_M, "none", [], "")
-        return y
+        return _by_onednn(x, weight_MK, bias_M)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_MK = ctx.saved_tensors
         grad_NM = grads[0].reshape(-1, len(weight_MK))
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        grad_x = times_transposed(grad_NM, weight_MK.t()).view_as(x) if of_x else None
-        grad_weight_MK = times_transposed(grad_NM.t(), x.reshape(-1, x.shape[-1]).t()) if of_weight else None
+        grad_x = _by_onednn(grad_NM, weight_MK.t(), None).view_as(x) if of_x else None
+        grad_weight_MK = _by_onednn(grad_NM.t(), x.reshape(-1, x.shape[-1]).t(), None) if of_weight else None
         return grad_x, grad_weight_MK, grad_NM.sum(0) if of_bias else None
