@@ -1,10 +1,10 @@
 """Seconds to a loss on tinyshakespeare's characters: `python benches/time_to_loss.py [--recipe NAME] [--peer]`.
 
-Ours trains by `pylm.train.Trainer` on a dataset of `pylm tokenize` whose ids are the bytes; the recipes are settings of
-it, below. `--peer` trains a model of nanoGPT's shape by its recipe for a CPU beside it: 4 layers x 128, 12 x 64
-characters, 2,000 steps, AdamW 1e-3 to 1e-4 by a cosine after 100 steps, betas 0.9 and 0.99, float32 as there. Both are
-evaluated on the last tenth of the text, all of it, in contexts of the training's length. Seconds are those of steps:
-batches, compiling and the optimizer included, evaluations not.
+Ours trains by `pylm.train.Trainer` on a dataset of `pylm tokenize` whose ids are characters; the recipes are settings,
+below. `--peer` trains a model of nanoGPT's shape by its recipe for a CPU beside it: 4 layers x 128, 12 x 64 characters,
+2,000 steps, AdamW 1e-3 to 1e-4 by a cosine after 100 steps, betas 0.9 and 0.99, float32 as there. Both are evaluated on
+the last tenth of the text, all of it, in contexts of the training's length. Seconds are those of steps: batches,
+compiling and the optimizer included, evaluations not.
 """
 
 import argparse
@@ -144,10 +144,10 @@ def main() -> None:
 
 
 def dataset(folder: Path, train: bytes, val: bytes) -> Mixture:
-    """The text as a dataset whose ids are bytes, and an end of text."""
+    """The text as a dataset whose ids are characters, and an end of text."""
     (folder / "train.txt").write_bytes(train)
     (folder / "val.txt").write_bytes(val)
-    settings = Settings(vocab_size=257, val=(str(folder / "val.txt"),))
+    settings = Settings(tokenizer="char", val=(str(folder / "val.txt"),))
     made = tokenize([str(folder / "train.txt")], settings, out=folder / "dataset").dataset
     return Mixture.of([Dataset.open(made)], None)
 
@@ -192,7 +192,7 @@ def train_peer(train: bytes, val: bytes) -> tuple[float, float]:
         n_windows = (len(held_out) - 1) // PEER.context
         inputs = held_out[: n_windows * PEER.context].view(n_windows, -1)
         targets = held_out[1 : n_windows * PEER.context + 1].view(n_windows, -1)
-        parts = zip(inputs.split(64), targets.split(64), strict=True)
+        parts = zip(torch.split(inputs, 64), torch.split(targets, 64), strict=True)
         total = sum(float(model(x, y)) * y.numel() for x, y in parts)
     return total / targets.numel(), seconds
 

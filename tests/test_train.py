@@ -34,6 +34,7 @@ from pylm.config import (
     setting_types,
 )
 from pylm.errors import ConfigError
+from pylm.feed import StepBatch
 from pylm.models.config import ModelConfig
 from pylm.step import Stepper
 
@@ -544,6 +545,45 @@ def test_bfloat16_is_refused_where_the_processor_has_none(
     seconds[torch.bfloat16] = 3.0  # as if on another machine
     assert "--dtype out" in error_line(pylm(home, "train", "--run", "low", "--steps", "4", check=1))
     pylm(home, "train", "--run", "low", "--steps", "4", "--dtype", "float32")
+
+
+@pytest.mark.skipif(not precision.processor_has_bfloat16(), reason="the processor has no bfloat16")
+def test_bfloat16_on_a_cpu_resumes_to_the_bit(home: Path) -> None:
+    """Also with bfloat16's own attention, which a model without dropout has."""
+    for run, lengths in (("low-whole", ["8"]), ("low-parts", ["5", "8"])):
+        for steps in lengths:
+            options = [
+                "--steps",
+                steps,
+                "--dtype",
+                "bfloat16",
+                "--dropout",
+                "0",
+                "--set",
+                "schedule.kind=constant",
+            ]
+            result = pylm(home, "train", "--run", run, *TINY, *options, "--set", "schedule.warmup=1")
+            assert "as fast as in float32" in result.stderr
+    assert weights(home, "low-whole") == weights(home, "low-parts")
+
+
+def test_a_step_has_the_rate_that_is_written_for_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate is set before the step, and the first one is not the peak."""
+    used = []
+    take = Stepper.step
+
+    def step(self: Stepper, batch: StepBatch) -> None:
+        used.append(self.optimizers[-1].param_groups[0]["lr"])
+        take(self, batch)
+
+    monkeypatch.setattr(Stepper, "step", step)
+    pylm(
+        home, "train", "--run", "rates", "--steps", "12", *TINY, "--set", "train.log_every=1", "--lr", "0.01"
+    )
+    lines = map(json.loads, (home / "runs" / "rates" / "metrics.jsonl").read_text().splitlines())
+    assert used == pytest.approx([line["learning_rate"] for line in lines if "loss" in line])
+    assert 0 < used[0] < 0.01
+    assert max(used) <= 0.01
 
 
 def test_out_of_memory_says_what_would_fit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,17 @@
 """The numerics that others got wrong: properties of loss, schedule, optimizer and evaluation."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.numpy import load_file
 
+from pylm import checkpoint
+from pylm.checkpoint import State
 from pylm.clock import Clock
 from pylm.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from pylm.evaluate import evaluate
@@ -38,6 +43,18 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch() -> None:
     reference = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     for gradient in gradients:
         assert torch.allclose(gradient, reference, atol=1e-7)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tied_table_is_written_once(tied: bool, tmp_path: Path) -> None:
+    model = build_model(replace(SHAPE, tied=tied), seed=1)
+    checkpoint.save(tmp_path, State(step=1), model, build_optimizers(model, OptimizerConfig()))
+    file = tmp_path / "checkpoints" / "step-1" / "model.safetensors"
+    tables = [name for name, tensor in load_file(file).items() if tensor.shape == (37, 16)]
+    assert len(tables) == (1 if tied else 2)
+    other = build_model(replace(SHAPE, tied=tied), seed=2)
+    checkpoint.load_weights(tmp_path, 1, other)
+    assert torch.equal(other.head_weight, model.head_weight)
 
 
 def test_weight_decay_touches_matrices_only() -> None:
