@@ -218,7 +218,8 @@ def test_every_family_has_the_same_logits_with_and_without_its_cache_past_a_full
     assert len(set(texts[True][0])) > 5
     assert len(seen[True]) == 70
     for ours, uncached in zip(seen[True], seen[False], strict=True):
-        assert (ours - uncached).abs().max() <= 1e-5 * uncached.abs().max()
+        # A row and many rows may be multiplied by different libraries (pylm.models.products).
+        assert (ours - uncached).abs().max() <= 3e-5 * uncached.abs().max()
 
 
 def test_a_long_prompt_reads_as_if_it_had_been_generated() -> None:
