@@ -23,6 +23,7 @@ class Facts:
     device: str  # cpu, cuda, mps
     dataset_path: str
     dataset_sha256: str
+    n_processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     settings["data.path"] = facts.dataset_path
     settings["data.sha256"] = facts.dataset_sha256
     settings.setdefault("train.device", facts.device)
+    settings["train.n_processes"] = facts.n_processes
     context = _int(settings, "train.context", min(256, _int(settings, "model.max_context", 256)))
     batch_size = _int(settings, "train.batch_size", 32)
 
@@ -100,7 +102,7 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
     total_steps = int(settings.get("train.steps") or 0)
     _set_intervals(settings, total_steps, batch_size * context, facts)
     if "train.micro_batch" not in given:
-        settings["train.micro_batch"] = _micro_batch(batch_size, context, facts)
+        settings["train.micro_batch"] = _micro_batch(_share(batch_size, facts), context, facts)
     if "schedule.warmup" not in given and total_steps:
         settings["schedule.warmup"] = min(
             int(settings.get("schedule.warmup") or 100), max(1, total_steps // 10)
@@ -113,6 +115,12 @@ def resume(given: Given, stored: Config, facts: Facts) -> Config:
     settings = stored.flat() | {name: value for name, value in given.items() if name not in LENGTHS}
     settings["data.path"] = facts.dataset_path
     settings.setdefault("train.device", facts.device)
+    settings["train.n_processes"] = facts.n_processes
+    if "train.shard" not in given:
+        settings["train.shard"] = "auto"
+    if "train.micro_batch" not in given:
+        share = _share(stored.train.batch_size, facts)
+        settings["train.micro_batch"] = _divisor(share, stored.train.micro_batch)
     if any(name in given for name in ("train.steps", "train.budget_s", *LENGTHS)):
         tokens_per_step = stored.train.batch_size * stored.train.context
         settings |= {"train.steps": 0, "train.budget_s": 0.0}
@@ -248,8 +256,22 @@ def _set_intervals(settings: dict[str, Value], steps: int, tokens_per_step: int,
 def _micro_batch(batch_size: int, context: int, facts: Facts) -> int:
     """The largest divisor of the batch whose logits, with their gradient, stay within a part of the device's memory."""
     budget_bytes = 1 << 30 if facts.device == "cpu" else 8 << 30
-    most = max(1, budget_bytes // (context * facts.vocab_size * 4 * 3))
-    return max(divisor for divisor in range(1, min(most, batch_size) + 1) if batch_size % divisor == 0)
+    return _divisor(batch_size, max(1, budget_bytes // (context * facts.vocab_size * 4 * 3)))
+
+
+def _share(batch_size: int, facts: Facts) -> int:
+    """Sequences of each process. Raises ConfigError where they cannot be shared out equally."""
+    if batch_size % facts.n_processes:
+        raise ConfigError(
+            f"train.batch_size {batch_size} is not a multiple of the {facts.n_processes} processes: "
+            "batch = micro-batch x accumulation x processes"
+        )
+    return batch_size // facts.n_processes
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` that is at most `most`."""
+    return max(divisor for divisor in range(1, min(most, number) + 1) if number % divisor == 0)
 
 
 def _int(settings: dict[str, Value], name: str, default: int) -> int:

@@ -2,19 +2,23 @@
 
 `checkpoints/step-N/` is filled beside and renamed; `last.json` and `best.json` name the checkpoints that count, and are
 replaced after it. So a process killed at any moment leaves a run that resumes. Tensors only: nothing is ever unpickled.
+
+A checkpoint does not know how many processes wrote it: parts of tensors are gathered when they are written, one after
+another by the first process, and cut when they are loaded.
 """
 
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,9 +26,12 @@ from pylm.config import Config, from_flat, read_toml
 from pylm.errors import DataError, PylmError, RunError
 from pylm.files import new_folder, read_json, write_json
 from pylm.models.build import Decoder, build_model
+from pylm.parts import in_parts, local, placed_like, whole
 from pylm.tokenizer import Tokenizer
+from pylm.world import World
 
 Which = Literal["best", "last"]
+FILE_BYTES = 8 << 30  # of one file of tensors: what the first process holds while it writes a model in parts
 
 
 @dataclass
@@ -46,29 +53,71 @@ class State:
     val_bits_per_byte: float | None = None
 
 
-def save(run: Path, state: State, model: nn.Module, optimizers: Sequence[Optimizer], keep: int = 1) -> None:
+def save(
+    run: Path,
+    state: State,
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    keep: int = 1,
+    world: World | None = None,
+) -> None:
     """Write checkpoints/step-N and point last.json to it, `keep` checkpoints and the best one staying.
 
-    Raises PylmError on a full disk, the older ones intact.
+    The first process writes; the others help where tensors are in parts. Raises PylmError on a full disk, the older
+    checkpoints intact.
     """
+    world = world or World()
     folder = run / "checkpoints" / f"step-{state.step}"
-    if not folder.exists():
-        with new_folder(folder) as partial:
-            files = {
-                "model.safetensors": _weights(model),
-                "optimizer.safetensors": _moments(model, optimizers),
-            }
-            for name, tensors in files.items():
-                try:
-                    save_file(tensors, partial / name)
-                except SafetensorError as error:  # it wraps the system's refusal, a full disk for one
-                    raise PylmError(f"{folder / name}: cannot be written: {error}") from error
-            checksums = {name: _sha256(partial / name) for name in files}
-            write_json(
-                partial / "state.json",
-                {"format": "pylm-state", "version": 1, **dataclasses.asdict(state), "sha256": checksums},
-            )
-    point(run, "last", state.step, keep)
+    kinds = {"model": _weights(model), "optimizer": _moments(model, optimizers)}
+    if not any(in_parts(tensor) for tensors in kinds.values() for tensor in tensors.values()):
+        if world.is_first:
+            _fill(folder, state, kinds, world)
+    elif world.decided(lambda: not folder.exists()):
+        _fill(folder, state, kinds, world)
+    if world.is_first:
+        point(run, "last", state.step, keep)
+
+
+def _fill(folder: Path, state: State, kinds: Mapping[str, dict[str, Tensor]], world: World) -> None:
+    """Write one checkpoint, if it is not there."""
+    if not world.is_first:
+        for tensors in kinds.values():
+            for tensor in tensors.values():
+                whole(tensor)
+        return
+    if folder.exists():
+        return
+    with new_folder(folder) as partial:
+        names = [name for kind, tensors in kinds.items() for name in _write(folder, partial, kind, tensors)]
+        checksums = {name: _sha256(partial / name) for name in names}
+        write_json(
+            partial / "state.json",
+            {"format": "pylm-state", "version": 1, **dataclasses.asdict(state), "sha256": checksums},
+        )
+
+
+def _write(folder: Path, partial: Path, kind: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Write tensors, parts gathered in their order, to one file or several; return their names."""
+    groups: list[list[str]] = [[]]
+    n_bytes = 0
+    for name, tensor in tensors.items():
+        if n_bytes + tensor.nbytes > FILE_BYTES and groups[-1]:
+            groups.append([])
+            n_bytes = 0
+        groups[-1].append(name)
+        n_bytes += tensor.nbytes
+    files = []
+    for number, names in enumerate(groups, 1):
+        several = f"-{number:05}-of-{len(groups):05}" if len(groups) > 1 else ""
+        file = f"{kind}{several}.safetensors"
+        # What is gathered leaves the device at once: it would not fit.
+        held = {name: whole(t).cpu() if in_parts(t := tensors[name]) else t for name in names}
+        try:
+            save_file(held, partial / file)
+        except SafetensorError as error:  # it wraps the system's refusal, a full disk for one
+            raise PylmError(f"{folder / file}: cannot be written: {error}") from error
+        files.append(file)
+    return files
 
 
 def point(run: Path, which: Which, step: int, keep: int = 1) -> None:
@@ -119,31 +168,41 @@ def load_state(run: Path, step: int) -> State:
     return State(**{name: item for name, item in value.items() if name in fields})
 
 
-def load_weights(run: Path, step: int, model: nn.Module) -> None:
-    """Fill `model` from a checkpoint; raises RunError naming the first tensor that does not fit."""
-    path = run / "checkpoints" / f"step-{step}" / "model.safetensors"
-    stored = _read(path)
+def load_weights(run: Path, step: int, model: nn.Module, world: World | None = None) -> None:
+    """Fill `model` from a checkpoint; raises RunError naming the first tensor that does not fit.
+
+    The first process reads, so that the others need no view of the run's folder.
+    """
+    world = world or World()
+    folder = run / "checkpoints" / f"step-{step}"
     expected = _weights(model)
-    _check_shapes(path, stored, {name: tensor.shape for name, tensor in expected.items()})
+    shapes = {name: tensor.shape for name, tensor in expected.items()}
+    world.decided(lambda: _check_shapes(folder, _shapes(folder, "model"), shapes))
+    stored = _read(folder, "model") if world.is_first else None
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name in stored:
-                tensor.copy_(stored[name])
+        for name, tensor in world.tensors(stored, next(model.parameters()).device):
+            local(expected[name]).copy_(local(placed_like(tensor, expected[name])))
 
 
-def load_optimizer(run: Path, step: int, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+def load_optimizer(
+    run: Path, step: int, model: nn.Module, optimizers: Sequence[Optimizer], world: World | None = None
+) -> None:
     """Fill the optimizer's moments, by the names of their parameters."""
-    path = run / "checkpoints" / f"step-{step}" / "optimizer.safetensors"
+    world = world or World()
+    folder = run / "checkpoints" / f"step-{step}"
     owners = {
         id(p): optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]
     }
-    for name, tensor in _read(path).items():
+    stored = _read(folder, "optimizer") if world.is_first else None
+    for name, tensor in world.tensors(stored, next(model.parameters()).device):
         parameter_name, _, entry = name.rpartition(".")
         try:
             parameter = model.get_parameter(parameter_name)
         except AttributeError:
-            raise RunError(f"{path}: {name} belongs to no parameter of this model") from None
-        owners[id(parameter)].state[parameter][entry] = tensor.to(parameter.device)
+            raise world.everywhere(
+                RunError(f"{folder}: the optimizer's {name} belongs to no parameter of this model")
+            ) from None
+        owners[id(parameter)].state[parameter][entry] = placed_like(tensor, parameter)
 
 
 @dataclass(frozen=True)
@@ -197,19 +256,45 @@ def _moments(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Ten
     }
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(folder: Path, kind: str) -> Iterator[tuple[str, Tensor]]:
+    """A checkpoint's tensors of one kind, one after another."""
+    for path in _files(folder, kind):
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118  # safetensors' handle is no mapping
+                yield name, file.get_tensor(name)
+
+
+def _shapes(folder: Path, kind: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the same, by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in _files(folder, kind):
+        with _opened(path) as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return shapes
+
+
+def _files(folder: Path, kind: str) -> list[Path]:
+    files = sorted(folder.glob(f"{kind}*.safetensors"))
+    if not files:
+        raise RunError(f"{folder / kind}.safetensors: expected tensors, found no file")
+    return files
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise RunError(f"{path}: expected tensors, found no file") from None
+        with safe_open(path, "pt") as file:
+            yield file
     except SafetensorError as error:
         raise DataError(f"{path}: damaged: expected safetensors: {error}") from None
 
 
-def _check_shapes(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> None:
+def _check_shapes(
+    path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
     for name in sorted(expected.keys() | found.keys()):
         expected_shape: Any = tuple(expected[name]) if name in expected else "no such tensor"
-        found_shape: Any = tuple(found[name].shape) if name in found else "no such tensor"
+        found_shape: Any = tuple(found[name]) if name in found else "no such tensor"
         if expected_shape != found_shape:
             raise RunError(
                 f"{path}: {name}: the config's model expects {expected_shape}, the checkpoint has {found_shape}: "

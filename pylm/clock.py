@@ -20,10 +20,19 @@ class Clock:
         self._warmup = schedule.warmup
         self._offset_s = elapsed_before_s - started_s
         self._reserved_s = 0.0
+        self._agreed_s: float | None = None
 
     def elapsed_s(self) -> float:
         """Seconds of this run, from the command's start, over all its processes."""
         return self._offset_s + time.monotonic()
+
+    def decided_s(self) -> float:
+        """The time that decisions go by: what the processes of a run agreed on last, where there are several."""
+        return self.elapsed_s() if self._agreed_s is None else self._agreed_s
+
+    def agree(self, elapsed_s: float) -> None:
+        """From now on decide by this time, the same in all processes."""
+        self._agreed_s = elapsed_s
 
     def reserve(self, seconds: float) -> None:
         """Stop stepping so long before a budget ends: the last evaluation and save belong to it."""
@@ -32,7 +41,7 @@ class Clock:
     def progress(self, step: int) -> float:
         """How much of the run is done before step `step`, 0 to 1."""
         if self._train.budget_s:
-            return min(1.0, self.elapsed_s() / max(self._train.budget_s - self._reserved_s, 1e-9))
+            return min(1.0, self.decided_s() / max(self._train.budget_s - self._reserved_s, 1e-9))
         return min(1.0, step / self._train.steps)
 
     def schedule_progress(self, step: int) -> float:

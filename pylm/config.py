@@ -87,6 +87,7 @@ OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "wsd", "constant")
 DTYPES = ("float32", "bfloat16", "float16")
 COMPILE = ("auto", "on", "off")
+SHARD = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,11 @@ class TrainConfig:
     steps: int = 0  # 0 when budget_s ends the run
     budget_s: float = 0.0  # 0 when steps end it
     batch_size: int = 32  # sequences of one optimizer step, over all devices
-    micro_batch: int = 32  # sequences one device holds at a time; batch_size = micro_batch x accumulation
+    micro_batch: int = 32  # sequences one device holds; batch_size = micro_batch x accumulation x n_processes
+    n_processes: int = 1  # that train together, one a device, as torchrun starts them
+    shard: str = (
+        "auto"  # a part of the model on each device: "on", "off", or "auto": where a copy does not fit
+    )
     context: int = 256  # tokens of a training window
     activation_checkpointing: bool = (
         False  # recompute each block in the backward pass: less memory, a third more work
@@ -131,6 +136,8 @@ class TrainConfig:
         _require(self.seed < 2**63, "train.seed", "below 2^63", self.seed)
         _require(self.dtype in DTYPES, "train.dtype", f"one of {', '.join(DTYPES)}", self.dtype)
         _require(self.compile in COMPILE, "train.compile", f"one of {', '.join(COMPILE)}", self.compile)
+        _require(self.n_processes >= 1, "train.n_processes", "at least 1", self.n_processes)
+        _require(self.shard in SHARD, "train.shard", f"one of {', '.join(SHARD)}", self.shard)
         _require(0 <= self.mask_random < 1, "train.mask_random", "at least 0 and below 1", self.mask_random)
         if self.shuffle_tokens and self.document_masking:
             raise ConfigError(
@@ -143,16 +150,17 @@ class TrainConfig:
             "exactly one of the two above 0",
             f"{self.steps} and {self.budget_s}",
         )
-        if self.batch_size % self.micro_batch:
+        if self.batch_size % (self.micro_batch * self.n_processes):
+            several = f" x {self.n_processes} processes" if self.n_processes > 1 else ""
             raise ConfigError(
-                f"train.batch_size {self.batch_size} is not a multiple of train.micro_batch {self.micro_batch}: "
-                "batch = micro-batch x accumulation; choose a divisor"
+                f"train.batch_size {self.batch_size} is not a multiple of train.micro_batch {self.micro_batch}"
+                f"{several}: batch = micro-batch x accumulation{' x processes' if several else ''}; choose a divisor"
             )
 
     @property
     def accumulation(self) -> int:
-        """Micro-batches of one optimizer step."""
-        return self.batch_size // self.micro_batch
+        """Micro-batches of one optimizer step on one device."""
+        return self.batch_size // (self.micro_batch * self.n_processes)
 
 
 @dataclass(frozen=True)
@@ -196,6 +204,8 @@ MAY_CHANGE = frozenset(
         "train.tokens",
         "train.epochs",
         "train.micro_batch",
+        "train.n_processes",
+        "train.shard",
         "train.activation_checkpointing",
         "train.device",
         "train.dtype",
@@ -337,6 +347,7 @@ def _check_early_update(config: Config) -> None:
         "--set optimizer.clip=0 (no norm of all gradients)": config.optimizer.clip > 0,
         "--optimizer adamw": config.optimizer.name != "adamw",
         "--dtype float32 or bfloat16 (no scale of the loss)": config.train.dtype == "float16",
+        "--set train.shard=off (no gradient in parts)": config.train.shard == "on",
     }
     if missing := [name for name, lacks in needs.items() if lacks]:
         raise ConfigError(f"train.early_update needs {'; '.join(missing)}")

@@ -11,11 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pylm.world import World
+
 
 class EarlyUpdate:
-    """Hooks on a model's parameters that step `optimizer`, an AdamW that takes a `found_inf`."""
+    """Hooks on a model's parameters that step `optimizer`, an AdamW that takes a `found_inf`.
 
-    def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+    In a world of several processes each gradient is summed over them when it is there, in the same order in all.
+    """
+
+    def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer], world: World | None = None) -> None:
+        self._world = world or World()
         (self._optimizer,) = optimizers
         self._squares = self._unusable = torch.zeros((), device=next(model.parameters()).device)
         for parameter in model.parameters():
@@ -32,6 +38,7 @@ class EarlyUpdate:
     def _update(self, parameter: Tensor) -> None:
         """Update one parameter, if its gradient is finite; those before it stay updated."""
         assert parameter.grad is not None
+        self._world.sum(parameter.grad)
         square = torch.linalg.vector_norm(parameter.grad).square()
         self._squares = self._squares + square
         self._unusable = torch.maximum(self._unusable, (~torch.isfinite(square)).float())

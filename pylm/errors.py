@@ -29,3 +29,11 @@ class Interrupted(PylmError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class SaidElsewhere(PylmError):
+    """Another process of the training has said why it ends: this one exits without a word."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("said by another process")
+        self.exit_code = exit_code

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pylm.samples import Batch, Samples
+from pylm.world import World
 
 # Axes: B sequences, T positions.
 
@@ -27,11 +28,16 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """All of an optimizer step's samples on the device, in the narrow types they came in."""
+    """A process's share of an optimizer step's samples on its device, in the narrow types they came in."""
 
     tensors: tuple[Tensor, ...]  # inputs, targets and perhaps documents, (batch, T)
     micro_batch: int
-    n_targets: int  # over which the step's loss is the mean
+    n_targets: int  # of all processes: the step's loss is the mean over them
+
+    @property
+    def n_parts(self) -> int:
+        """How many micro-batches there are."""
+        return -(-len(self.tensors[0]) // self.micro_batch)
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """Yield the micro-batches, each widened when it is needed."""
@@ -40,12 +46,18 @@ class StepBatch:
 
 
 class Feed:
-    """Steps of `batch_size` samples from number `first` on, in order. `close` it."""
+    """Steps of `batch_size` samples from number `first` on, in order; of each the share of one process. `close` it."""
 
     def __init__(
-        self, samples: Samples, batch_size: int, micro_batch: int, first: int, device: torch.device
+        self,
+        samples: Samples,
+        batch_size: int,
+        micro_batch: int,
+        first: int,
+        device: torch.device,
+        world: World | None = None,
     ) -> None:
-        self._samples = samples
+        self._samples, self._world = samples, world or World()
         self._batch_size, self._micro_batch = batch_size, micro_batch
         self._device = device
         self._ready: queue.Queue[tuple[list[Tensor], int] | BaseException] = queue.Queue(N_AHEAD)
@@ -74,8 +86,10 @@ class Feed:
     def _make(self, first: int) -> None:
         try:
             while not self._closed.is_set():
-                batch = self._samples.batch(first, self._batch_size)
-                self._ready.put((self._tensors(batch), batch.n_targets))
+                share = self._batch_size // self._world.size
+                batch = self._samples.batch(first + self._world.rank * share, share)
+                n_targets = self._samples.n_targets(first, self._batch_size)
+                self._ready.put((self._tensors(batch), n_targets))
                 first += self._batch_size
         except BaseException as error:  # raised where the batch is taken
             self._ready.put(error)

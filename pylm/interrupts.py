@@ -5,9 +5,15 @@ from types import FrameType, TracebackType
 
 
 class Interrupts:
-    """Inside `with`, the first signal is remembered in `number`; a second SIGINT interrupts at once."""
+    """Inside `with`, the first signal is remembered in `number`; a second SIGINT interrupts at once.
+
+    Not a `patient` one: torchrun hands on the Ctrl-C that the terminal has sent to its processes already.
+    """
 
     number: int | None = None
+
+    def __init__(self, patient: bool = False) -> None:
+        self._patient = patient
 
     def __enter__(self) -> "Interrupts":
         self._before = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -21,4 +27,5 @@ class Interrupts:
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self._patient:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,7 +6,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,18 @@ import torch
 
 from pylm import checkpoint, metrics
 from pylm.accounting.estimate import GIB
-from pylm.accounting.run import check_run, fitted, what_fits
+from pylm.accounting.run import check_run, fitted, shards, what_fits
 from pylm.auto import Facts, resolve, resume
-from pylm.config import Config, Given, differences, write_toml
+from pylm.config import Config, Given, differences, from_flat, write_toml
 from pylm.dataset import Dataset
-from pylm.errors import ConfigError, DataError, Interrupted, PylmError, RunError, TrainingError
+from pylm.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    PylmError,
+    RunError,
+    TrainingError,
+)
 from pylm.files import write_bytes, write_text
 from pylm.measure import available_bytes, held_bytes, is_out_of_memory, matmul_flops_per_s
 from pylm.mixture import Mixture
@@ -28,6 +35,7 @@ from pylm.precision import check_dtype, default_dtype
 from pylm.progress import ProgressLine, duration
 from pylm.runs import locked, run_name, run_path
 from pylm.train import Outcome, Trainer
+from pylm.world import World, joined
 
 DATA = Path("data")
 
@@ -49,24 +57,43 @@ def launch(request: Request, log: ProgressLine) -> Path:
 
     Raises PylmError for anything a user can mend, Interrupted after a signal.
     """
-    data = open_data(request.data)
-    if len(data.datasets) > 1:
-        request.given["data.weights"] = ",".join(f"{weight:g}" for weight in data.weights)
-    log.log(f"data: {data.path} ({data.n_train_tokens:,} training tokens, {data.first.vocab_size:,} ids)")
-    run = run_path(request.run or run_name(data.name, request.given, data.sha256))
-    with locked(run):
-        if request.force:
-            _clear(run)
-        config, record = _prepare(run, request, data, log)
-        last = checkpoint.pointed_step(run, "last")
-        if record["status"] == "finished" and _is_over(config, record, last):
-            log.log(
-                f"{run} is finished at step {last:,}; nothing to do (--steps N goes on, --force starts anew)"
-            )
-            return run
-        log.log(f"run: {run}" + (f", resumed at step {last:,}" if last else ""))
-        _train(run, config, record, data, request)
+    with joined(_device(request.given)) as world, ExitStack() as held:
+        data = world.together(lambda: open_data(request.data))
+        if len(data.datasets) > 1:
+            request.given["data.weights"] = ",".join(f"{weight:g}" for weight in data.weights)
+        run = run_path(request.run or run_name(data.name, request.given, data.sha256))
+        plan = world.decided(lambda: _begin(run, request, data, world, held, log))
+        world.together(lambda: _check_same(data, plan["data_sha256"]))
+        if not plan["over"]:
+            _train(run, from_flat(plan["config"]), plan["record"], data, request, world)
     return run
+
+
+def _begin(
+    run: Path, request: Request, data: Mixture, world: World, held: ExitStack, log: ProgressLine
+) -> dict[str, Any]:
+    """Lock the run and settle what is to be done, in the first process; what the others need to know of it."""
+    log.log(f"data: {data.path} ({data.n_train_tokens:,} training tokens, {data.first.vocab_size:,} ids)")
+    held.enter_context(locked(run))
+    if request.force:
+        _clear(run)
+    config, record = _prepare(run, request, data, world, log)
+    last = checkpoint.pointed_step(run, "last")
+    over = record["status"] == "finished" and _is_over(config, record, last)
+    if over:
+        log.log(f"{run} is finished at step {last:,}; nothing to do (--steps N goes on, --force starts anew)")
+    else:
+        log.log(f"run: {run}" + (f", resumed at step {last:,}" if last else ""))
+    return {"config": config.flat(), "record": record, "over": over, "data_sha256": data.sha256}
+
+
+def _check_same(data: Mixture, expected_sha256: str) -> None:
+    """Refuse a process that sees other data than the first one."""
+    if data.sha256 != expected_sha256:
+        raise DataError(
+            f"{data.path} is not the first process's: expected sha256 {expected_sha256[:12]}, "
+            f"found {data.sha256[:12]}: give every machine the same dataset"
+        )
 
 
 def open_data(items: tuple[str, ...]) -> Mixture:
@@ -106,7 +133,9 @@ def resolve_dataset(name_or_path: str | None) -> Path:
     return newest.parent
 
 
-def _prepare(run: Path, request: Request, data: Mixture, log: ProgressLine) -> tuple[Config, dict[str, Any]]:
+def _prepare(
+    run: Path, request: Request, data: Mixture, world: World, log: ProgressLine
+) -> tuple[Config, dict[str, Any]]:
     """The resolved config and run.json's content: stored ones for a run that exists, new ones otherwise."""
     facts = Facts(
         n_train_tokens=data.n_train_tokens,
@@ -114,7 +143,9 @@ def _prepare(run: Path, request: Request, data: Mixture, log: ProgressLine) -> t
         device=_device(request.given),
         dataset_path=data.path,
         dataset_sha256=data.sha256,
+        n_processes=world.size,
     )
+    available = available_bytes(facts.device) // (1 if facts.device.startswith("cuda") else world.local_size)
     if checkpoint.pointed_step(run, "last") is not None:
         stored = checkpoint.load_config(run)
         asked = {**request.given, "data.sha256": data.sha256}
@@ -125,19 +156,21 @@ def _prepare(run: Path, request: Request, data: Mixture, log: ProgressLine) -> t
             )
         record = metrics.read_record(run)
         log.log("settings: as the run began: " + "; ".join(record["decisions"]))
-        config = resume(request.given, stored, facts)
+        config = shards(resume(request.given, stored, facts), available)
         _say_precision(config, log)
-        _say_estimate(config, available_bytes(facts.device), log)
+        _say_processes(config, log)
+        _say_estimate(config, available, log)
         return config, record
     config, decisions = resolve(request.given, facts)
     if "train.dtype" not in request.given:
         dtype = default_dtype(facts.device, _recipe_dtype(config))
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, dtype=dtype))
     _say_precision(config, log)
-    available = available_bytes(facts.device)
+    config = shards(config, available)
     if "train.micro_batch" not in request.given:
         config = fitted(config, available)
     log.log("settings: " + "; ".join(decisions))
+    _say_processes(config, log)
     _say_estimate(config, available, log)
     return config, {
         "status": "new",
@@ -161,15 +194,29 @@ def _say_precision(config: Config, log: ProgressLine) -> None:
 def _say_estimate(config: Config, available: int, log: ProgressLine) -> None:
     """Say what the run will take, or refuse it, where it cannot fit."""
     peak = matmul_flops_per_s(torch.device(config.train.device), config.train.dtype)
-    log.log(check_run(config, available, peak))
+    log.log(check_run(config, available, peak * config.train.n_processes))
 
 
-def _train(run: Path, config: Config, record: dict[str, Any], data: Mixture, request: Request) -> Outcome:
+def _say_processes(config: Config, log: ProgressLine) -> None:
+    """Say how several processes share the work."""
+    train = config.train
+    if train.n_processes > 1:
+        part = "a part of the model on each (FSDP2)" if train.shard == "on" else "a copy on each (DDP)"
+        log.log(
+            f"{train.n_processes} processes, {part}: batch {train.batch_size} = micro-batch {train.micro_batch} x "
+            f"accumulation {train.accumulation} x {train.n_processes}"
+        )
+
+
+def _train(
+    run: Path, config: Config, record: dict[str, Any], data: Mixture, request: Request, world: World
+) -> None:
     """Train, and leave in run.json how it began, how it goes and how it ended."""
-    write_text(run / "config.toml", write_toml(config))
-    write_bytes(run / "tokenizer.json", (data.first.path / "tokenizer.json").read_bytes())
-    with memory_explained(config):
-        trainer = Trainer(run, config, data, request.command, request.started_s)
+    if world.is_first:
+        write_text(run / "config.toml", write_toml(config))
+        write_bytes(run / "tokenizer.json", (data.first.path / "tokenizer.json").read_bytes())
+    with memory_explained(config, world):
+        trainer = Trainer(run, config, data, request.command, request.started_s, world)
     tokenized = [
         {"sources": [source.path for source in dataset.info.sources], **dataset.info.settings}
         for dataset in data.datasets
@@ -187,6 +234,8 @@ def _train(run: Path, config: Config, record: dict[str, Any], data: Mixture, req
     }
 
     def keep(status: str, exit_reason: str | None, outcome: Outcome | None = None) -> None:
+        if not world.is_first:
+            return
         state = trainer.state
         evaluation = outcome.evaluation if outcome else None
         before = record.get("peak_memory_bytes") or 0
@@ -208,7 +257,8 @@ def _train(run: Path, config: Config, record: dict[str, Any], data: Mixture, req
 
     keep("running", None)
     try:
-        with memory_explained(config):
+        lost = f"{run} has its last checkpoint, and the same command goes on from it"
+        with world.losses_explained(lost), memory_explained(config, world):
             outcome = trainer.run()
     except Interrupted as stopped:
         keep("stopped", str(stopped))
@@ -217,22 +267,22 @@ def _train(run: Path, config: Config, record: dict[str, Any], data: Mixture, req
     except PylmError as error:
         keep("failed", str(error))
         raise
-    curve = metrics.draw_curve(run)
-    keep("finished", "the schedule's end", outcome)
-    _report(run, trainer, outcome, curve)
-    return outcome
+    if world.is_first:
+        curve = metrics.draw_curve(run)
+        keep("finished", "the schedule's end", outcome)
+        _report(run, trainer, outcome, curve)
 
 
 @contextmanager
-def memory_explained(config: Config) -> Iterator[None]:
+def memory_explained(config: Config, world: World | None = None) -> Iterator[None]:
     """Turn a device's refusal of memory into one line that says what would fit."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        device = torch.device(config.train.device)
-        room = available_bytes(config.train.device) + held_bytes(device)
+        device = (world or World()).device(config.train.device)
+        room = available_bytes(str(device)) + held_bytes(device)
         raise TrainingError(
             f"out of memory on {device}, which has {room / GIB:.2f} GiB for this process: {what_fits(config, room)}"
         ) from None

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from pylm.parts import in_parts, joined_like, local, placed_like
+
 # Axes: N matrices of equal shape, R rows, C columns.
 
 # Jordan's quintic: X <- aX + (bA + cA^2)X with A = X X^T; five iterations bring singular values of 0.01 to 1 near 1.
@@ -46,35 +48,48 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             updates = [self._momentum(parameter, group["momentum"]) for parameter in parameters]
-            by_shape: dict[torch.Size, list[Tensor]] = {}
+            self._orthogonalise_together(
+                [p for p in zip(parameters, updates, strict=True) if not in_parts(p[0])]
+            )
             for parameter, update in zip(parameters, updates, strict=True):
-                for matrix_RC in self._split(parameter, update):
-                    by_shape.setdefault(matrix_RC.shape, []).append(matrix_RC)
-            for shape, matrices in by_shape.items():
-                scale = max(1.0, shape[0] / shape[1]) ** 0.5
-                orthogonal_NRC = orthogonalise(torch.stack(matrices), self._n_iterations).mul_(scale)
-                for matrix_RC, new_RC in zip(matrices, orthogonal_NRC, strict=True):
-                    matrix_RC.copy_(new_RC)
+                if in_parts(parameter):  # one by one: all of them whole would not fit
+                    whole = joined_like(update, parameter)
+                    self._orthogonalise_together([(parameter, whole)])
+                    update.copy_(local(placed_like(whole, parameter)))
+            weights = [local(parameter) for parameter in parameters]
             if usable is None:
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(weights, updates, alpha=-group["lr"])
             else:
-                torch._foreach_mul_(parameters, 1 - usable * (group["lr"] * group["weight_decay"]))
+                torch._foreach_mul_(weights, 1 - usable * (group["lr"] * group["weight_decay"]))
                 torch._foreach_mul_(updates, usable * -group["lr"])
-                torch._foreach_add_(parameters, updates)
+                torch._foreach_add_(weights, updates)
+
+    def _orthogonalise_together(self, pairs: list[tuple[nn.Parameter, Tensor]]) -> None:
+        """Replace the whole update of each parameter by its orthogonal factors, scaled; equal shapes at once."""
+        by_shape: dict[torch.Size, list[Tensor]] = {}
+        for parameter, update in pairs:
+            for matrix_RC in self._split(parameter, update):
+                by_shape.setdefault(matrix_RC.shape, []).append(matrix_RC)
+        for shape, matrices in by_shape.items():
+            scale = max(1.0, shape[0] / shape[1]) ** 0.5
+            orthogonal_NRC = orthogonalise(torch.stack(matrices), self._n_iterations).mul_(scale)
+            for matrix_RC, new_RC in zip(matrices, orthogonal_NRC, strict=True):
+                matrix_RC.copy_(new_RC)
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
-        """The gradient as Nesterov's momentum sees it, in memory of its own."""
-        gradient = parameter.grad
-        assert gradient is not None
+        """The gradient as Nesterov's momentum sees it, in memory of its own; this process's part of it."""
+        assert parameter.grad is not None
+        gradient = local(parameter.grad)
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
+        average = local(state["momentum"])
         if (
             self.found_inf is not None
         ):  # an unusable gradient gives way to the average, which then stays as it is
-            gradient = torch.where(self.found_inf > 0, state["momentum"], gradient)
-        average: Tensor = state["momentum"].lerp_(gradient, 1 - momentum)
+            gradient = torch.where(self.found_inf > 0, average, gradient)
+        average.lerp_(gradient, 1 - momentum)
         return gradient.lerp(average, momentum)
 
     def _split(self, parameter: nn.Parameter, update: Tensor) -> tuple[Tensor, ...]:

@@ -17,11 +17,11 @@ class ProgressLine:
     Results go to stdout and everything here to stderr, so that output can be piped while progress is watched.
     """
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._live = (
-            Live(console=self._console, auto_refresh=False, transient=True) if sys.stderr.isatty() else None
-        )
+    def __init__(self, shown: bool = True) -> None:
+        """One that is not `shown` says nothing: of several processes the first speaks."""
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not shown)
+        live = shown and sys.stderr.isatty()
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if live else None
         self._last_shown = float("-inf")
 
     def __enter__(self) -> "ProgressLine":

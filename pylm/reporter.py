@@ -23,16 +23,27 @@ GIB = 1 << 30
 
 
 class Reporter:
-    """Opened once a process, after the lines past the checkpoint are cut; `close` it."""
+    """Opened once a process, after the lines past the checkpoint are cut; `close` it.
 
-    def __init__(self, run: Path, config: Config, state: State, progress: ProgressLine) -> None:
+    Of several processes the first one writes; what it writes is of all of them.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        config: Config,
+        state: State,
+        progress: ProgressLine,
+        device: torch.device,
+        writes: bool = True,
+    ) -> None:
         """Measure what the device can do at most, for the MFU. Raises ConfigError when TensorBoard is not there."""
         train = config.train
         self._config, self._progress = config, progress
-        self._board = _open_board(run, state.step) if train.tensorboard else None
-        self._metrics = JsonLines(run / "metrics.jsonl", state.step)
-        self._device = torch.device(train.device)
-        self._token_flops = training_flops(config.model, train.context) / train.context
+        self._board = _open_board(run, state.step) if writes and train.tensorboard else None
+        self._metrics = JsonLines(run / "metrics.jsonl", state.step) if writes else None
+        self._device = device
+        self._token_flops = training_flops(config.model, train.context) / train.context / train.n_processes
         self._measured_peak = matmul_flops_per_s(self._device, train.dtype)
         gpu = gpu_called(torch.cuda.get_device_name(self._device)) if self._device.type == "cuda" else None
         self._datasheet_peak = gpu.peak(train.dtype) if gpu else None
@@ -89,11 +100,14 @@ class Reporter:
 
     def close(self) -> None:
         """Close the files."""
-        self._metrics.close()
+        if self._metrics is not None:
+            self._metrics.close()
         if self._board is not None:
             self._board.close()
 
     def _write(self, line: dict[str, Any]) -> None:
+        if self._metrics is None:
+            return
         # JSON has no word for a number that is none: a skipped step has no loss.
         line = {name: value for name, value in line.items() if math.isfinite(value)}
         self._metrics.write(line)

@@ -12,6 +12,7 @@ from pathlib import Path
 from pylm.config import MAY_CHANGE, Value
 from pylm.errors import RunError
 from pylm.files import explained
+from pylm.world import n_processes
 
 RUNS = Path("runs")
 
@@ -69,5 +70,9 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def command_line(arguments: list[str]) -> str:
-    """The command as a user would type it again."""
-    return shlex.join(["pylm", *arguments])
+    """The command as a user would type it again; torchrun's options beyond the processes' number are left out."""
+    if n_processes() == 1:
+        return shlex.join(["pylm", *arguments])
+    n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    machines = f"--nnodes={n_processes() // n_here} ... " if n_processes() > n_here else ""
+    return f"torchrun {machines}--nproc-per-node={n_here} -m {shlex.join(['pylm', *arguments])}"

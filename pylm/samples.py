@@ -82,6 +82,12 @@ class Samples:
             targets_NT = np.where(cut_NT, IGNORED, targets_NT.astype(np.int64))
         return Batch(inputs_NT, targets_NT, documents_NT, int(targets_NT.size - cut_NT.sum()))
 
+    def n_targets(self, first: int, n: int) -> int:
+        """How many targets samples first .. first + n have; seldom do they have to be looked at for that."""
+        if self._separated or not self._settings.document_masking:
+            return n * self._settings.context
+        return self.batch(first, n).n_targets
+
     def _masked(
         self, samples_N: npt.NDArray[np.int64], inputs_NT: npt.NDArray[np.unsignedinteger]
     ) -> npt.NDArray[np.unsignedinteger]:

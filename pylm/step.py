@@ -15,6 +15,8 @@ from pylm.early_update import EarlyUpdate
 from pylm.feed import MicroBatch, StepBatch
 from pylm.loss import summed_cross_entropy
 from pylm.models.build import Decoder
+from pylm.parallel import Parallel
+from pylm.parts import local
 from pylm.precision import Precision
 
 MAX_SKIPPED = 20  # steps in a row that change nothing, before it is no accident
@@ -42,14 +44,16 @@ class Stepper:
         precision: Precision | None = None,
         early_update: bool = False,
         skipped: int = 0,
+        parallel: Parallel | None = None,
     ) -> None:
-        """`clip` is the largest norm of all gradients together, 0 for no limit."""
+        """`clip` is the largest norm of all gradients together, 0 for no limit; `parallel` has the model."""
         self.model = model
+        self._parallel = parallel or Parallel(model)
         self.optimizers = optimizers
         self.clip = clip
         self.device = next(model.parameters()).device
         self.precision = precision or Precision("float32", self.device)
-        self._early = EarlyUpdate(model, optimizers) if early_update else None
+        self._early = EarlyUpdate(model, optimizers, self._parallel.world) if early_update else None
         self._loss = self._norm = torch.zeros((), device=self.device)
         self._skipped = torch.tensor(float(skipped), device=self.device)
         self._in_a_row = torch.zeros((), device=self.device)
@@ -73,29 +77,32 @@ class Stepper:
     def _gradients(self, batch: StepBatch) -> tuple[Tensor, Tensor]:
         """The step's gradients, clipped; its loss, and the norm before."""
         loss = torch.zeros((), device=self.device)
-        for part in batch:
-            part_loss = self._loss_of(part, batch.n_targets)
-            self.precision.scaled(part_loss).backward()  # type: ignore[no-untyped-call]  # torch's
+        for number, part in enumerate(batch, 1):
+            with self._parallel.adding(last=number == batch.n_parts):
+                part_loss = self._loss_of(part, batch.n_targets)
+                self.precision.scaled(part_loss).backward()  # type: ignore[no-untyped-call]  # torch's
             loss += part_loss.detach()
-        parameters = list(self.model.parameters())
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [local(p.grad) for p in self.model.parameters() if p.grad is not None]
         self.precision.unscale(gradients)
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = self._parallel.norm(gradients)
         if self.clip:  # without a limit a pass over all gradients would multiply them by one
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
-        return loss, norm
+            torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
+        return self._parallel.world.sum(loss), norm
 
     def _pass_and_update(self, batch: StepBatch, early: EarlyUpdate) -> tuple[Tensor, Tensor, Tensor]:
         """One micro-batch whose backward pass updates; loss, norm and whether something was not finite."""
         (part,) = batch
         loss = self._loss_of(part, batch.n_targets)
-        early.begin((~torch.isfinite(loss.detach())).float())
+        of_all = self._parallel.world.sum(loss.detach().clone())
+        early.begin((~torch.isfinite(of_all)).float())
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
-        return loss.detach(), *early.end()
+        return of_all, *early.end()
 
     def _loss_of(self, part: MicroBatch, n_targets: int) -> Tensor:
         with self.precision.context():
-            total = summed_cross_entropy(self.model, part.inputs_BT, part.targets_BT, part.documents_BT)
+            total = self._parallel.train_on(
+                summed_cross_entropy, part.inputs_BT, part.targets_BT, part.documents_BT
+            )
         return total / max(1, n_targets)
 
     def report(self) -> Report:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from pylm.metrics import JsonLines
 from pylm.mixture import Mixture
 from pylm.models.build import build_model
 from pylm.optim import build_optimizers, learning_rate_factor, set_learning_rate
+from pylm.parallel import Parallel
 from pylm.precision import Precision
 from pylm.progress import ProgressLine, duration
 from pylm.reporter import Reporter
@@ -31,6 +32,7 @@ from pylm.samples import Samples
 from pylm.sampling import SamplingSettings
 from pylm.step import MAX_SKIPPED, Report, Stepper
 from pylm.tokenizer import Tokenizer
+from pylm.world import World
 
 # Of a budget: each evaluation on the way, the last one; seconds for the last sample and the picture.
 EVALUATION_SHARE, FINAL_EVALUATION_SHARE, END_S = 0.004, 0.03, 1.5
@@ -45,16 +47,23 @@ class Outcome:
 
 
 class Trainer:
-    """One run in one process: built once, then `run` to the end or to a signal."""
+    """One run in one process, or in each of several: built once, then `run` to the end or to a signal."""
 
     def __init__(
-        self, run: Path, config: Config, data: Mixture, resume_command: str, started_s: float
+        self,
+        run: Path,
+        config: Config,
+        data: Mixture,
+        resume_command: str,
+        started_s: float,
+        world: World | None = None,
     ) -> None:
         """Build the model and load the last checkpoint, if there is one.
 
         `started_s` (time.monotonic) is when the command began; `resume_command` is told to whoever stops the run.
         """
         train = config.train
+        self.world = world or World()
         self.path, self.config, self.data, self.resume_command = run, config, data, resume_command
         self.tokenizer = Tokenizer.load(data.first.path / "tokenizer.json")
         self.token_bytes_V = self.tokenizer.token_lengths().astype(np.int64)
@@ -66,9 +75,15 @@ class Trainer:
             vocab_size=data.first.vocab_size,
         )
         self.val = data.val
-        self.device = torch.device(train.device)
-        self.model = build_model(config.model, seed=train.seed).to(self.device)
+        self.device = self.world.device(train.device)
+        model = build_model(config.model, seed=train.seed)
+        sharded = train.shard == "on"
+        # A model in parts goes to the device block by block: all of it may not fit.
+        self.model = model if sharded else model.to(self.device)
         self.model.activation_checkpointing = train.activation_checkpointing
+        self.parallel = Parallel(
+            self.model, self.world, self.device, sharded=sharded, early_update=train.early_update
+        )
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.state = self._load()
         self.precision = Precision(train.dtype, self.device, self.state.scale, self.state.finite_steps)
@@ -79,9 +94,10 @@ class Trainer:
             precision=self.precision,
             early_update=train.early_update,
             skipped=self.state.skipped,
+            parallel=self.parallel,
         )
         self.clock = Clock(train, config.schedule, self.state.elapsed_s, started_s)
-        self.progress = ProgressLine()
+        self.progress = ProgressLine(shown=self.world.is_first)
         self._compiled = self._to_compile = compiles(train.compile, self.device)
         self._save_s = 0.0  # seconds of the last save
         self._eval_tokens, self._final_tokens = train.eval_tokens, train.final_eval_tokens
@@ -90,32 +106,50 @@ class Trainer:
     def run(self) -> Outcome:
         """Train to the end of the schedule. Raises Interrupted after a signal, with the state saved."""
         train = self.config.train
-        self.reporter = Reporter(self.path, self.config, self.state, self.progress)
-        self.texts = JsonLines(self.path / "samples.jsonl", self.state.step)
+        writes = self.world.is_first
+        self.reporter = Reporter(self.path, self.config, self.state, self.progress, self.device, writes)
+        self.texts = JsonLines(self.path / "samples.jsonl", self.state.step) if writes else None
         self.feed = Feed(
-            self.samples, train.batch_size, train.micro_batch, self.state.samples_seen, self.device
+            self.samples,
+            train.batch_size,
+            train.micro_batch,
+            self.state.samples_seen,
+            self.device,
+            self.world,
         )
         try:
-            with Interrupts() as interrupts, self.progress:
+            with Interrupts(patient=self.world.size > 1) as self.interrupts, self.progress:
                 self._begin()
+                self._agree()
                 while self.clock.progress(self.state.step) < 1:
                     self._step()
-                    if interrupts.number is not None:
-                        self._stop(interrupts.number)
+                    if self._signal:
+                        self._stop(self._signal)
                 return self._finish()
         finally:
             self.feed.close()
             self.reporter.close()
-            self.texts.close()
+            if self.texts is not None:
+                self.texts.close()
+
+    def _agree(self) -> None:
+        """Take the first process's time for all, so that they decide alike, and a signal that any has heard."""
+        own = self.clock.elapsed_s() if self.world.is_first else 0.0
+        elapsed_s, signal = self.world.largest(own, self.interrupts.number or 0)
+        self._signal = int(signal)
+        if self.world.size > 1:
+            self.clock.agree(elapsed_s)
 
     def _load(self) -> State:
-        step = checkpoint.pointed_step(self.path, "last")
+        world = self.world
+        step = world.decided(lambda: checkpoint.pointed_step(self.path, "last"))
         if step is None:
             return State(seed=self.config.train.seed)
-        state = checkpoint.load_state(self.path, step)
-        checkpoint.load_weights(self.path, step, self.model)
-        checkpoint.load_optimizer(self.path, step, self.model, self.optimizers)
-        checkpoint.prune(self.path, self.config.train.keep)
+        state = State(**world.decided(lambda: asdict(checkpoint.load_state(self.path, step))))
+        checkpoint.load_weights(self.path, step, self.model, world)
+        checkpoint.load_optimizer(self.path, step, self.model, self.optimizers, world)
+        if world.is_first:
+            checkpoint.prune(self.path, self.config.train.keep)
         return state
 
     def _begin(self) -> None:
@@ -128,7 +162,8 @@ class Trainer:
             self._save()
         if self.config.train.budget_s:
             n_final = self._n_evaluated(self._final_tokens) + self._n_evaluated(self._eval_tokens)
-            self.clock.reserve(n_final / self._eval_rate + self._save_s + END_S)
+            save_s = self.world.decided(lambda: self._save_s)
+            self.clock.reserve(n_final / self._eval_rate + save_s + END_S)
 
     def _fit_evaluations(self) -> None:
         """Cut the evaluations of a budget to their share of it, by how fast a first few windows are."""
@@ -136,7 +171,8 @@ class Trainer:
         for _ in range(2):  # the first one pays for memory and kernels that later ones find ready
             began = time.monotonic()
             self._evaluate(probe)
-            self._eval_rate = probe / (time.monotonic() - began)
+            own = probe / (time.monotonic() - began)
+        self._eval_rate = self.world.decided(lambda: own)
         affordable = int(self.config.train.budget_s * self._eval_rate)
         self._eval_tokens = min(self._eval_tokens, max(probe, int(affordable * EVALUATION_SHARE)))
         self._final_tokens = min(self._final_tokens, max(probe, int(affordable * FINAL_EVALUATION_SHARE)))
@@ -153,22 +189,29 @@ class Trainer:
             self.clock.warm(state.step), self.clock.schedule_progress(state.step), self.config.schedule
         )
         set_learning_rate(self.optimizers, factor)
-        # Dropout at step s depends on (seed, s) alone: a resumed run needs no stored random state.
-        torch.manual_seed(key(settings.seed, state.step) >> 1)
+        # Dropout at step s depends on (seed, process, s) alone: a resumed run needs no stored random state.
+        torch.manual_seed(key(settings.seed ^ (self.world.rank << 32), state.step) >> 1)
         self._take_step()
         state.step += 1
         state.samples_seen += settings.batch_size
         state.tokens += settings.batch_size * settings.context
         state.epoch = self.samples.epoch_of(state.samples_seen)
+        self._agree()
         if state.step % settings.log_every == 0 or state.step == 1:
             rate = factor * self.config.optimizer.lr
             self.reporter.steps(state, self._checked(), rate, self.clock)
-        if self.clock.due(settings.eval_every, state.step, progress_before):
+        # All of it by the time agreed on after the step: processes that decided apart would wait for each other.
+        evaluates = self.clock.due(settings.eval_every, state.step, progress_before)
+        samples = settings.sample_every and self.clock.due(settings.sample_every, state.step, progress_before)
+        saves = self.clock.save_due(state.step, progress_before, position_before, self._position())
+        if evaluates:
             self._evaluate_and_log()
-        if settings.sample_every and self.clock.due(settings.sample_every, state.step, progress_before):
+        if samples:
             self._sample()
-        if self.clock.save_due(state.step, progress_before, position_before, self._position()):
+        if saves:
             self._save()
+        if evaluates or samples or saves:
+            self._agree()
 
     def _take_step(self) -> None:
         """Step; the first one of a process compiles, if it is to, and says so."""
@@ -185,7 +228,7 @@ class Trainer:
 
     def _position(self) -> tuple[float, float]:
         """Seconds and epochs since the run's start: what saves may go by."""
-        return self.clock.elapsed_s(), self.state.samples_seen / self.samples.n_windows
+        return self.clock.decided_s(), self.state.samples_seen / self.samples.n_windows
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
@@ -210,11 +253,12 @@ class Trainer:
         state.skipped = report.skipped
         if report.in_a_row >= MAX_SKIPPED:
             last = checkpoint.pointed_step(self.path, "last")
-            raise TrainingError(
+            diverged = TrainingError(
                 f"training has diverged: the last {report.in_a_row} steps, up to {state.step}, had no finite gradient; "
                 f"the last good checkpoint is step {last} of {self.path}; start anew with a lower --lr than "
                 f"{self.config.optimizer.lr:g}"
             )
+            raise self.world.everywhere(diverged)
         return report
 
     def _evaluate(self, max_tokens: int) -> Evaluation | None:
@@ -231,6 +275,7 @@ class Trainer:
                 batch_size=train.micro_batch,
                 max_tokens=max_tokens,
                 offsets=self.val.offsets if train.document_masking else None,
+                parallel=self.parallel,
             )
 
     def _evaluate_and_log(self) -> None:
@@ -246,7 +291,7 @@ class Trainer:
         )
         if state.step and (state.best_loss is None or evaluation.loss < state.best_loss):
             state.best_loss, state.best_step = evaluation.loss, state.step
-            if self._save():
+            if self._save() and self.world.is_first:
                 checkpoint.point(self.path, "best", state.step, self.config.train.keep)
 
     def _sample(self) -> None:
@@ -254,14 +299,17 @@ class Trainer:
         n_tokens = self.config.train.sample_tokens
         if not self.config.train.sample_every or not n_tokens or self._checked().in_a_row:
             return
+        if not (self.world.is_first or self.parallel.sharded):
+            return  # the first process has all it takes
         prompt = (
             ""
             if self.data.end_of_text_id is not None
             else self.tokenizer.decode(self.data.first.train.tokens[:1])
         )
         with self._pause(), eagerly(self._compiled):
-            text = sample_text(self.model, self.tokenizer, prompt, n_tokens, SamplingSettings())
-        self.texts.write({"step": self.state.step, "prompt": prompt, "text": text})
+            text = self.parallel.look(sample_text, self.tokenizer, prompt, n_tokens, SamplingSettings())
+        if self.texts is not None:
+            self.texts.write({"step": self.state.step, "prompt": prompt, "text": text})
         self.progress.log(f"step {self.state.step:,}: sample:\n{text}\n")
 
     def _save(self, bear: int = 0) -> bool:
@@ -272,17 +320,20 @@ class Trainer:
         self.state.elapsed_s = self.clock.elapsed_s()
         self.state.scale, self.state.finite_steps = self.precision.read()
         with self._pause():
-            checkpoint.save(self.path, self.state, self.model, self.optimizers, self.config.train.keep)
+            checkpoint.save(
+                self.path, self.state, self.model, self.optimizers, self.config.train.keep, self.world
+            )
         self._save_s = time.monotonic() - began
         return True
 
     def _stop(self, signal_number: int) -> None:
         self._save(bear=2)
-        saved = checkpoint.pointed_step(self.path, "last")
-        raise Interrupted(
+        saved = self.world.decided(lambda: checkpoint.pointed_step(self.path, "last"))
+        stopped = Interrupted(
             f"at step {saved:,}, the state is saved; go on with: {self.resume_command}",
             signal_number,
         )
+        raise self.world.everywhere(stopped)
 
     def _finish(self) -> Outcome:
         """The last evaluation (of more windows than the others), sample and save."""

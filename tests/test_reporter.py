@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from pylm import reporter
 from pylm.accounting.counts import training_flops
@@ -23,7 +24,9 @@ def test_speed_and_mfu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ModelConfig(vocab_size=100, max_context=64, n_layers=2, width=32, n_heads=2)
     config = Config("auto", model, train=TrainConfig(steps=100, context=64))
     clock = Clock(config.train, ScheduleConfig(), 0.0, 0.0)
-    told = reporter.Reporter(tmp_path, config, State(step=3, tokens=5000), ProgressLine())
+    told = reporter.Reporter(
+        tmp_path, config, State(step=3, tokens=5000), ProgressLine(), torch.device("cpu")
+    )
     now = 108.0
     told.paused(6.0)
     told.steps(State(step=5, tokens=6000), Report(3.0, 1.0, 0, 0), 1e-3, clock)

@@ -52,6 +52,7 @@ class Load:
     optimizer: str = "adamw"
     device: str = "cpu"  # or "cuda"
     dtype: str = "float32"  # of the arithmetic; weights, gradients and moments are float32 always
+    n_shards: int = 1  # devices that each hold a part of weights, gradients and moments
 
     @property
     def width_bytes(self) -> int:
@@ -62,10 +63,13 @@ class Load:
 def training_memory(config: ModelConfig, load: Load) -> Memory:
     """Return the memory of a training step after the first, when the optimizer's numbers are there."""
     n = n_parameters(config)
-    weights = FLOAT * n
+    weights = FLOAT * n // load.n_shards
     # An early update holds one gradient at a time; the last one counts below, the head's with the loss.
-    gradients = 0 if load.early_update else FLOAT * n
-    optimizer = optimizer_bytes(config, load.optimizer)
+    gradients = 0 if load.early_update else FLOAT * n // load.n_shards
+    optimizer = optimizer_bytes(config, load.optimizer) // load.n_shards
+    if load.n_shards > 1:
+        gathered = _gathered_bytes(config)
+        weights, gradients = weights + gathered, gradients + gathered
     activations = activation_bytes(config, load)
     loss = loss_bytes(config, load)
     overhead = (
@@ -137,6 +141,15 @@ def _n_in_matrices(config: ModelConfig) -> int:
     return sum(matrix.n_in * matrix.n_out * matrix.count for matrix in shape_of(config).matrices[:-1])
 
 
+def _gathered_bytes(config: ModelConfig) -> int:
+    """Bytes of what is whole at a time of a model in parts: what is in no block, and two blocks, the next being on
+    its way while one works; of the gradients as much.
+    """
+    n_blocks = config.n_stacks if config.family == "stacks" else config.n_layers
+    in_blocks = _n_in_matrices(config)
+    return FLOAT * (n_parameters(config) - in_blocks + min(2, n_blocks) * -(-in_blocks // n_blocks))
+
+
 def _step_bytes(config: ModelConfig, load: Load) -> int:
     """Bytes that the optimizer's step needs for itself.
 
@@ -148,8 +161,9 @@ def _step_bytes(config: ModelConfig, load: Load) -> int:
     of_shape: dict[tuple[int, int], int] = defaultdict(int)
     for matrix in shape_of(config).matrices[:-1]:
         rows = matrix.n_out // matrix.n_parts
-        of_shape[rows, matrix.n_in] += rows * matrix.n_in * matrix.n_parts * matrix.count
-    return FLOAT * (_n_in_matrices(config) + 4 * max(of_shape.values()))
+        count = 1 if load.n_shards > 1 else matrix.count  # those in parts are gathered one by one
+        of_shape[rows, matrix.n_in] += rows * matrix.n_in * matrix.n_parts * count
+    return FLOAT * (_n_in_matrices(config) // load.n_shards + 4 * max(of_shape.values()))
 
 
 def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:

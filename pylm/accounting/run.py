@@ -20,7 +20,18 @@ def load_of(config: Config) -> Load:
         optimizer=config.optimizer.name,
         device="cuda" if train.device.startswith("cuda") else "cpu",
         dtype=train.dtype,
+        n_shards=train.n_processes if train.shard == "on" else 1,
     )
+
+
+def shards(config: Config, available_bytes: int) -> Config:
+    """Return the config with train.shard decided: a part of the model on each device where a copy does not fit."""
+    if config.train.shard != "auto":
+        return config
+    copy = replace(config, train=replace(config.train, shard="off"))
+    if config.train.n_processes == 1 or _fitting(copy, available_bytes):
+        return copy
+    return replace(config, train=replace(config.train, shard="on"))
 
 
 def run_estimate(
@@ -45,8 +56,7 @@ def fitted(config: Config, available_bytes: int) -> Config:
 
     Where nothing fits the config comes back as it was, for `check_run` to refuse.
     """
-    load = load_of(config)
-    most = fitting_micro_batch(config.model, load, config.train.batch_size, available_bytes)
+    most = _fitting(config, available_bytes)
     if most == 0 or most >= config.train.micro_batch:
         return config
     return replace(config, train=replace(config.train, micro_batch=most))
@@ -56,7 +66,7 @@ def what_fits(config: Config, room_bytes: int) -> str:
     """Return the settings that would fit after a step did not fit `room_bytes`, whatever its estimate said."""
     load = load_of(config)
     estimated = training_memory(config.model, load).total
-    return advice(config.model, load, config.train.batch_size, min(room_bytes, int(0.9 * estimated)))
+    return advice(config.model, load, _share(config), min(room_bytes, int(0.9 * estimated)))
 
 
 def check_run(config: Config, available_bytes: int, flops_per_s: float) -> str:
@@ -66,7 +76,7 @@ def check_run(config: Config, available_bytes: int, flops_per_s: float) -> str:
         ConfigError: it does not fit `available_bytes`: the numbers, and the settings that would fit.
     """
     train = config.train
-    memory = check_fits(config.model, load_of(config), train.batch_size, available_bytes)
+    memory = check_fits(config.model, load_of(config), _share(config), available_bytes)
     found = run_estimate(config, available_bytes, flops_per_s)
     parts = {"weights": memory.weights, "gradients": memory.gradients, "optimizer": memory.optimizer}
     parts |= {"activations": memory.activations, "loss": memory.loss}
@@ -79,3 +89,13 @@ def check_run(config: Config, available_bytes: int, flops_per_s: float) -> str:
         f"estimate: {found.step_flops:.4g} FLOPs a step{whole}; "
         f"memory {memory.total / GIB:.2f} GiB of {available_bytes / GIB:.2f} ({numbers})"
     )
+
+
+def _fitting(config: Config, available_bytes: int) -> int:
+    """Return the largest micro-batch that fits and divides a device's share of the batch; 0 when none does."""
+    return fitting_micro_batch(config.model, load_of(config), _share(config), available_bytes)
+
+
+def _share(config: Config) -> int:
+    """Return how many sequences of a step one device takes."""
+    return config.train.batch_size // config.train.n_processes

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from pylm import __version__
-from pylm.errors import Interrupted, PylmError
+from pylm.errors import Interrupted, PylmError, SaidElsewhere
 
 # Each is the module `pylm.cli.NAME`, whose click command is called `command`. In the order of the work.
 COMMANDS = ("tokenize", "train", "generate", "estimate", "tokenizer", "data")
@@ -50,6 +50,8 @@ def _run(arguments: list[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except SaidElsewhere as error:
+        return error.exit_code
     except Interrupted as error:
         return _fail(str(error), error.exit_code, kind="stopped")
     except PylmError as error:
@@ -66,6 +68,8 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _fail(message: str, exit_code: int, kind: str = "error") -> int:
+    if kind == "stopped" and os.environ.get("RANK", "0") != "0":
+        return exit_code  # torchrun stops all its processes: the first one speaks
     click.echo(f"{kind}: {' '.join(message.split())}", err=True)
     return exit_code
 

@@ -116,9 +116,11 @@ def command(
     from pylm.launch import Request, launch
     from pylm.progress import ProgressLine
     from pylm.runs import command_line
+    from pylm.world import is_first
 
     if budget is not None:
         given["train.budget_s"] = parse_budget(budget)
     if save_every is not None:
         given |= parse_save_every(save_every)
-    launch(Request(given, data, run, force, command_line(sys.argv[1:]), started_s), ProgressLine())
+    request = Request(given, data, run, force, command_line(sys.argv[1:]), started_s)
+    launch(request, ProgressLine(shown=is_first()))
