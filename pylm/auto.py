@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from pylm.accounting.counts import training_flops
 from pylm.config import LENGTHS, Config, Given, OptimizerConfig, Value, from_flat
 from pylm.errors import ConfigError
+from pylm.models.config import ModelConfig
 from pylm.models.presets import find_preset
 
 MIN_STEPS = 2_000
@@ -72,11 +74,15 @@ RECIPE_SETTINGS = {
 }
 
 
-def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
-    """Fill in what is not given: from the preset, then from the tables. Returns the config and the choices in words."""
+def resolve(given: Given, facts: Facts, chosen: Given | None = None) -> tuple[Config, list[str]]:
+    """Fill in what is not given: from the preset, then from the tables. Returns the config and the choices in words.
+
+    What is `chosen` takes the place of the tables' (pylm.budget).
+    """
     decisions: list[str] = []
     preset = str(given.get("preset") or "auto")
     settings = _auto_preset(given, facts) if preset == "auto" else _named_preset(preset)
+    settings |= chosen or {}
     settings |= {name: value for name, value in given.items() if name not in LENGTHS}
     settings["preset"] = preset
     if "train.context" in given and "model.max_context" not in given and preset == "auto":
@@ -98,7 +104,7 @@ def resolve(given: Given, facts: Facts) -> tuple[Config, list[str]]:
         f"lr {settings.get('optimizer.lr', OptimizerConfig.lr):g} ({source})"
     )
     decisions.append(f"{n_parameters:,} parameters")
-    settings |= _length(given, n_parameters, batch_size * context, facts, decisions)
+    settings |= _length(given, settings, n_parameters, facts, decisions)
     total_steps = int(settings.get("train.steps") or 0)
     _set_intervals(settings, total_steps, batch_size * context, facts)
     if "train.micro_batch" not in given:
@@ -122,9 +128,8 @@ def resume(given: Given, stored: Config, facts: Facts) -> Config:
         share = _share(stored.train.batch_size, facts)
         settings["train.micro_batch"] = _divisor(share, stored.train.micro_batch)
     if any(name in given for name in ("train.steps", "train.budget_s", *LENGTHS)):
-        tokens_per_step = stored.train.batch_size * stored.train.context
         settings |= {"train.steps": 0, "train.budget_s": 0.0}
-        settings |= _length(given, count_parameters(settings), tokens_per_step, facts, [])
+        settings |= _length(given, settings, count_parameters(settings), facts, [])
     return from_flat(settings)
 
 
@@ -132,15 +137,27 @@ def count_parameters(settings: Mapping[str, Value]) -> int:
     """Parameters of the model that the settings describe, a tied weight once."""
     from pylm.models.build import build_model
 
+    return build_model(_model(settings), device="meta").n_parameters()
+
+
+def _model(settings: Mapping[str, Value]) -> ModelConfig:
     model_settings = {name: value for name, value in settings.items() if name.startswith("model.")}
-    config = from_flat({**model_settings, "train.steps": 1, "train.context": 1})
-    return build_model(config.model, device="meta").n_parameters()
+    return from_flat({**model_settings, "train.steps": 1, "train.context": 1}).model
 
 
-def parse_budget(text: str) -> float:
-    """Seconds of a budget such as 90s, 10m, 1h30m. Raises ConfigError."""
+def parse_budget(text: str) -> Given:
+    """The length that a budget names: a time (90s, 10m, 1h30m), operations (2e18flops) or tokens (500Mtok).
+
+    Raises ConfigError.
+    """
     import re
 
+    number = r"(\d+(?:\.\d+)?(?:e\d+)?)"
+    units = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+    if work := re.fullmatch(rf"{number}([kMGBTPE]?)(flops|tok)", text.strip()):
+        amount = float(work[1]) * units[work[2]]
+        if amount >= 1:
+            return {"train.flops": amount} if work[3] == "flops" else {"train.tokens": int(amount)}
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
     seconds = (
         sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
@@ -148,8 +165,11 @@ def parse_budget(text: str) -> float:
         else 0
     )
     if seconds <= 0:
-        raise ConfigError(f"--budget expects a time such as 90s, 10m or 1h30m, found {text!r}")
-    return seconds
+        raise ConfigError(
+            f"--budget expects a time such as 90s, 10m or 1h30m, operations such as 2e18flops or tokens such as "
+            f"500Mtok, found {text!r}"
+        )
+    return {"train.budget_s": float(seconds)}
 
 
 def _auto_preset(given: Given, facts: Facts) -> dict[str, Value]:
@@ -211,10 +231,14 @@ def _set_vocabulary(settings: dict[str, Value], given: Given, facts: Facts) -> N
 
 
 def _length(
-    given: Given, n_parameters: int, tokens_per_step: int, facts: Facts, decisions: list[str]
+    given: Given, settings: Mapping[str, Value], n_parameters: int, facts: Facts, decisions: list[str]
 ) -> dict[str, Value]:
     """train.steps or train.budget_s: the first length reached ends a run, a budget in time stands alone."""
+    batch_size, context = int(settings["train.batch_size"] or 0), int(settings["train.context"] or 0)
+    tokens_per_step = batch_size * context
     ends = []
+    if (flops := given.get("train.flops")) is not None:
+        ends.append(math.ceil(float(flops) / training_flops(_model(settings), context, batch_size)))
     if (steps := given.get("train.steps")) is not None:
         ends.append(int(steps))
     if (tokens := given.get("train.tokens")) is not None:

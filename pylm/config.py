@@ -194,7 +194,7 @@ SECTIONS: dict[str, type] = {
 }
 
 # Lengths as a user may give them; `pylm.auto` turns them into train.steps or train.budget_s.
-LENGTHS: dict[str, type] = {"train.tokens": int, "train.epochs": float}
+LENGTHS: dict[str, type] = {"train.tokens": int, "train.epochs": float, "train.flops": float}
 
 # What a resumed run may change: where and how far it goes and what it reports, not what it computes.
 MAY_CHANGE = frozenset(
@@ -203,6 +203,7 @@ MAY_CHANGE = frozenset(
         "train.budget_s",
         "train.tokens",
         "train.epochs",
+        "train.flops",
         "train.micro_batch",
         "train.n_processes",
         "train.shard",

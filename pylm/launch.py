@@ -5,6 +5,7 @@ import math
 import resource
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pylm import checkpoint, metrics
 from pylm.accounting.estimate import GIB
 from pylm.accounting.run import check_run, fitted, shards, what_fits
 from pylm.auto import Facts, resolve, resume
+from pylm.budget import choose, chooses
 from pylm.config import Config, Given, differences, from_flat, write_toml
 from pylm.dataset import Dataset
 from pylm.errors import (
@@ -50,6 +52,7 @@ class Request:
     force: bool  # start anew although the run exists
     command: str  # as typed, for run.json and for resuming
     started_s: float  # time.monotonic() when the command began
+    chooses: bool = False  # a budget was given: without a preset the model is chosen for it
 
 
 def launch(request: Request, log: ProgressLine) -> Path:
@@ -161,7 +164,14 @@ def _prepare(
         _say_processes(config, log)
         _say_estimate(config, available, log)
         return config, record
-    config, decisions = resolve(request.given, facts)
+    chosen, reasons = None, []
+    if request.chooses and chooses(request.given):
+        chosen, why = choose(
+            request.given, facts, available, lambda: time.monotonic() - request.started_s, log.log
+        )
+        reasons = [why]
+    config, decisions = resolve(request.given, facts, chosen)
+    decisions = reasons + decisions
     if "train.dtype" not in request.given:
         dtype = default_dtype(facts.device, _recipe_dtype(config))
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, dtype=dtype))

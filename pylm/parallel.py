@@ -102,7 +102,7 @@ def _shard(use: nn.Module, model: Decoder, device: torch.device) -> Callable[[],
     return reshard
 
 
-def _summed(_state: None, bucket: Any) -> "torch.futures.Future[Tensor]":
+def _summed(_state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None
     return work.get_future().then(lambda future: future.value()[0])

@@ -23,7 +23,7 @@ PYTHON_LAYERS: list[list[str]] = [
     ["mixture", "optim", "early_update", "parallel"],
     ["samples"],
     ["checkpoint", "metrics", "feed", "generate", "evaluate", "measure"],
-    ["step"],
+    ["step", "budget"],
     ["reporter"],
     ["train"],
     ["launch"],

@@ -54,7 +54,11 @@ SETTINGS = {
 @click.option(
     "--epochs", type=click.FloatRange(min=0, min_open=True), help="End after so many passes over the data."
 )
-@click.option("--budget", help="End after a time, such as 90s, 10m, 1h30m; the schedule ends with it.")
+@click.option(
+    "--budget",
+    help="End after a time (90s, 10m, 1h30m), operations (2e18flops) or tokens (500Mtok); the schedule ends with it, "
+    "and without a preset the model is chosen for it.",
+)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Sequences of one optimizer step.  [default: by preset]"
 )
@@ -119,8 +123,9 @@ def command(
     from pylm.world import is_first
 
     if budget is not None:
-        given["train.budget_s"] = parse_budget(budget)
+        given |= parse_budget(budget)
     if save_every is not None:
         given |= parse_save_every(save_every)
-    request = Request(given, data, run, force, command_line(sys.argv[1:]), started_s)
+    command_typed = command_line(sys.argv[1:])
+    request = Request(given, data, run, force, command_typed, started_s, chooses=budget is not None)
     launch(request, ProgressLine(shown=is_first()))
