@@ -60,7 +60,10 @@ def launch(request: Request, log: ProgressLine) -> Path:
 
     Raises PylmError for anything a user can mend, Interrupted after a signal.
     """
-    with joined(_device(request.given)) as world, ExitStack() as held:
+    with joined() as world, ExitStack() as held:
+        device = world.together(lambda: world.device(_device(request.given)))
+        if world.size > 1 and device.type == "cuda":
+            torch.cuda.set_device(device)
         data = world.together(lambda: open_data(request.data))
         if len(data.datasets) > 1:
             request.given["data.weights"] = ",".join(f"{weight:g}" for weight in data.weights)

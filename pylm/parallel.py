@@ -97,7 +97,8 @@ def _shard(use: nn.Module, model: Decoder, device: torch.device) -> Callable[[],
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for module in (*model.blocks, use):
         cut = fully_shard(module, mesh=mesh)
-        cut.set_gradient_divide_factor(1.0)  # the sum, as above
+        cut.set_gradient_divide_factor(1.0)  # the sum, as above,
+        cut.set_force_sum_reduction_for_comms(True)  # and by an operation that gloo has too
     reshard: Callable[[], None] = cut.reshard
     return reshard
 

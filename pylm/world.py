@@ -158,7 +158,7 @@ def is_first() -> bool:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
+def joined() -> Iterator[World]:
     """Inside, this process is one of those that torchrun's environment names, if it does.
 
     Tensors of a GPU travel by NCCL, all others by gloo. An error of this process alone leaves the others by its end:
@@ -167,18 +167,16 @@ def joined(device: str) -> Iterator[World]:
     if n_processes() == 1:
         yield World()
         return
-    variables = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     try:
+        variables = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         world = World(*(int(os.environ[name]) for name in variables))
     except (KeyError, ValueError) as error:
         raise RunError(
-            f"RANK is set, but {error} of torchrun's environment is not right: start with torchrun"
+            f"RANK is set as torchrun does, but not all it sets: {error}: start with torchrun"
         ) from None
-    own = world.device(device)
-    if own.type == "cuda":
-        torch.cuda.set_device(own)
     with world.losses_explained("start again when all processes run"):
-        dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo", timeout=TIMEOUT)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT)
         yield world
     # Not after an error: it would wait for processes that are gone.
     dist.destroy_process_group()
@@ -194,8 +192,8 @@ def _described(found: tuple[str, Tensor] | None) -> tuple[str, str, list[int]] |
 
 
 def _is_lost(error: RuntimeError) -> bool:
-    """Whether an error comes from the exchange with other processes: gloo's are plain RuntimeErrors."""
-    words = ("gloo", "nccl", "connection", "store", "socket")
+    """Whether an error means that another process cannot be reached: gloo's are plain RuntimeErrors."""
+    words = ("by peer", "timed out", "timeout", "connection refused", "broken pipe")
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
 
 

@@ -1,6 +1,7 @@
 """Several processes train as one does: the same samples, losses and files, one voice; runs leave each other alone."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -17,7 +18,13 @@ import torch
 from safetensors.torch import load_file
 
 from pylm import checkpoint
+from pylm.accounting.counts import n_parameters
+from pylm.accounting.memory import training_memory
+from pylm.accounting.run import check_run, load_of, shards
 from pylm.cli.main import main
+from pylm.config import Config, TrainConfig
+from pylm.errors import ConfigError
+from pylm.models.config import ModelConfig
 
 TINY = (
     "--batch-size 8 --context 32 --set model.n_layers=2 --set model.width=32 --set model.n_heads=2 "
@@ -205,6 +212,9 @@ def test_what_cannot_be_is_said_once(home: Path) -> None:
             "train.batch_size 8 is not a multiple of train.micro_batch 3 x 2 processes",
         ),
         (["--data", "nowhere"], "data/nowhere: expected a dataset folder"),
+        (["--device", "abacus"], "--device abacus: not on this machine"),
+        (["--set", "model.depth=3"], "--set: unknown setting 'model.depth'"),
+        (["--budget", "soon"], "--budget expects a time such as"),
         (
             ["--optimizer", "adamw", "--set", "train.early_update=true", "--set", "train.shard=on",
              "--batch-size", "8", "--micro-batch", "4", "--set", "optimizer.clip=0"],
@@ -325,3 +335,21 @@ def assert_equal(home: Path, run: str, other: str) -> None:
 def _last(home: Path, run: str) -> Path:
     folder = home / "runs" / run / "checkpoints"
     return folder / json.loads((folder / "last.json").read_text())["path"]
+
+
+def test_a_model_is_in_parts_where_a_copy_does_not_fit() -> None:
+    model = ModelConfig(vocab_size=1000, max_context=64, n_layers=12, width=512, n_heads=8)
+    alone = Config("auto", model, train=TrainConfig(steps=1, batch_size=8, micro_batch=1, context=64))
+    four = dataclasses.replace(alone, train=dataclasses.replace(alone.train, n_processes=4))
+    needed = {
+        n: training_memory(model, dataclasses.replace(load_of(alone), n_shards=n)).total for n in (1, 2, 4, 8)
+    }
+    assert needed[1] > needed[2] > needed[4] > needed[8]
+    # Weights, gradients and two moments are 16 bytes a parameter; of them a quarter stays, and what is gathered.
+    assert needed[1] - needed[4] == pytest.approx(0.75 * 16 * n_parameters(model), rel=0.35)
+    assert shards(four, needed[1]).train.shard == "off"
+    assert shards(four, needed[1] - 1).train.shard == "on"
+    assert shards(alone, needed[1] - 1).train.shard == "off"
+    check_run(shards(four, needed[4]), needed[4])
+    with pytest.raises(ConfigError, match="training needs"):
+        check_run(shards(four, needed[4] // 2), needed[4] // 2)

@@ -48,7 +48,8 @@ def _run(arguments: list[str] | None) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        error.show()
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of torchrun's processes, which all find it
+            error.show()
         return error.exit_code
     except SaidElsewhere as error:
         return error.exit_code

@@ -1,12 +1,16 @@
 """`pylm train`: a dataset to a run; the same command resumes it."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from pylm.config import Given, check_given, parse_save_every, parse_set, read_toml
+from pylm.errors import PylmError, SaidElsewhere
 
 # Options that are one setting each, by the setting's dotted name.
 SETTINGS = {
@@ -108,10 +112,13 @@ def command(
 ) -> None:
     """Train a model on a dataset; the same command resumes it after a stop."""
     started_s = time.monotonic()
-    given: Given = read_toml(config_path) if config_path else {}
-    given |= parse_set(set_items)
-    asked = {SETTINGS[name]: value for name, value in options.items() if value is not None}
-    given |= check_given(asked, "command line")
+    with _said_once():
+        given: Given = read_toml(config_path) if config_path else {}
+        given |= parse_set(set_items)
+        asked = {SETTINGS[name]: value for name, value in options.items() if value is not None}
+        given |= check_given(asked, "command line")
+        if save_every is not None:
+            given |= parse_save_every(save_every)
 
     from pylm.allocator import map_large_tensors
 
@@ -123,9 +130,19 @@ def command(
     from pylm.world import is_first
 
     if budget is not None:
-        given |= parse_budget(budget)
-    if save_every is not None:
-        given |= parse_save_every(save_every)
-    command_typed = command_line(sys.argv[1:])
-    request = Request(given, data, run, force, command_typed, started_s, chooses=budget is not None)
+        with _said_once():
+            given |= parse_budget(budget)
+    typed = command_line(sys.argv[1:])
+    request = Request(given, data, run, force, typed, started_s, chooses=budget is not None)
     launch(request, ProgressLine(shown=is_first()))
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """An error that all processes of torchrun find by themselves is said by the first one of each machine."""
+    try:
+        yield
+    except PylmError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        raise SaidElsewhere(error.exit_code) from None
