@@ -1,9 +1,10 @@
-"""`--budget` against the presets nearest in size and the bare default, each given the same time: bits per byte.
+"""`--budget` against the presets nearest in size and the bare default, each given the same: bits per byte.
 
-    python benches/budget.py DATASET... [--seconds 300] [--seeds 3] [--runs build/bench/budget]
+    python benches/budget.py DATASET... [--budget 5m] [--seeds 3] [--runs build/bench/budget]
 
-One run after another, each in a process of its own, as a user starts it; leave the machine alone meanwhile. A run that
-is there already is not run again. The bare default is `pylm train` with `--budget`'s clock but the table's model.
+One run after another, each in a process of its own, as a user starts it. Leave the machine alone meanwhile, or give the
+budget in operations, whose results go by no clock. A run that is there already is not run again. The bare default is
+`pylm train` with the same budget but the table's model.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from pylm.auto import Facts, count_parameters, resolve
 from pylm.dataset import Dataset
@@ -28,19 +30,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("datasets", nargs="+", type=Path)
-    parser.add_argument("--seconds", type=int, default=300)
+    parser.add_argument("--budget", default="5m")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("build/bench/budget"))
     options = parser.parse_args()
     for data in options.datasets:
-        table(data, options.seconds, options.seeds, options.runs)
+        table(data, options.budget, options.seeds, options.runs)
 
 
-def table(data: Path, seconds: int, n_seeds: int, runs: Path) -> None:
+def table(data: Path, budget: str, n_seeds: int, runs: Path) -> None:
     """Train everything on one dataset, and print a row for each kind of run."""
     facts = Facts(Dataset.open(data).train.n_tokens, Dataset.open(data).vocab_size, "cpu", str(data), "")
-    chosen = train(data, [], seconds, 0, runs / f"{data.name}-budget-0")
-    kinds = {"budget": []}
+    chosen = train(data, [], budget, 0, runs / f"{data.name}-budget-0")
+    kinds: dict[str, list[str]] = {"budget": []}
     kinds |= {preset: ["--preset", preset] for preset in nearest(chosen["n_parameters"], facts)}
     default, _ = resolve({"train.steps": 1}, facts)
     shape = {
@@ -49,15 +51,14 @@ def table(data: Path, seconds: int, n_seeds: int, runs: Path) -> None:
         "n_heads": default.model.n_heads,
     }
     kinds["default"] = [item for name, value in shape.items() for item in ("--set", f"model.{name}={value}")]
-    print(f"{data.name}: {seconds} s each; {'; '.join(chosen['decisions'][:2])}")
+    print(f"{data.name}: {budget} each; {'; '.join(chosen['decisions'][:2])}")
     print("run             parameters   tokens      bits per byte (seeds)            mean    seconds")
     for kind, options in kinds.items():
-        records = [
-            train(data, options, seconds, seed, runs / f"{data.name}-{kind}-{seed}")
-            for seed in range(n_seeds)
+        records: list[dict[str, Any]] = [
+            train(data, options, budget, seed, runs / f"{data.name}-{kind}-{seed}") for seed in range(n_seeds)
         ]
         bits = [record["bits_per_byte"] for record in records]
-        took = max((record["took_s"] for record in records), key=lambda took: abs(took - seconds))
+        took = max(record["took_s"] for record in records)
         print(
             f"{kind:14}{records[0]['n_parameters']:12,} {records[0]['tokens']:12,}  "
             f"{'  '.join(f'{value:.4f}' for value in bits):30}  {mean(bits):.4f}  {took:8.1f}",
@@ -78,17 +79,17 @@ def nearest(n_parameters: int, facts: Facts) -> list[str]:
     return sorted(sizes, key=lambda name: sizes[name])[:N_NEAREST]
 
 
-def train(data: Path, options: list[str], seconds: int, seed: int, run: Path) -> dict[str, object]:
+def train(data: Path, options: list[str], budget: str, seed: int, run: Path) -> dict[str, Any]:
     """One run to its end; run.json, and how long the command took."""
     record = run / "bench.json"
     if not record.exists():
         command = [sys.executable, "-m", "pylm", "train", "--data", str(data), "--run", str(run), "--force"]
-        command += ["--budget", f"{seconds}s", "--seed", str(seed), *options]
+        command += ["--budget", budget, "--seed", str(seed), *options]
         began = time.monotonic()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         took = time.monotonic() - began
         record.write_text(json.dumps(json.loads((run / "run.json").read_text()) | {"took_s": took}))
-    found: dict[str, object] = json.loads(record.read_text())
+    found: dict[str, Any] = json.loads(record.read_text())
     return found
 
 

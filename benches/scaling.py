@@ -17,19 +17,18 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pylm.budget import recipe
 from pylm.launch import Request, launch
 from pylm.progress import ProgressLine
 
-CELLS = [
-    *(f"2x64:{tokens}" for tokens in ("150000", "300000", "600000", "1200000")),
-    *(f"4x128:{tokens}" for tokens in ("150000", "300000", "600000", "1200000")),
-    *(f"4x192:{tokens}" for tokens in ("150000", "300000", "600000")),
-    *(f"6x256:{tokens}" for tokens in ("150000", "300000")),
-    "4x128:600000:8",
-    "4x128:600000:32",
-]
+FloatArray = npt.NDArray[np.float64]
+
+CELLS = (
+    "2x64:75000 4x128:75000 4x192:75000 2x64:150000 4x128:150000 4x192:150000 2x64:300000 4x128:300000 6x256:150000 "
+    "2x64:600000 4x192:300000"
+).split()
 
 
 def main() -> None:
@@ -53,14 +52,14 @@ def run(data: str, out: Path, cells: list[str]) -> None:
         n_layers, width = (int(part) for part in shape.split("x"))
         given = recipe(n_layers, width) | {
             "train.tokens": int(tokens),
-            "train.eval_tokens": 8_192,
+            "train.eval_every": 10**9,
             "train.final_eval_tokens": 131_072,
             "train.sample_every": 0,
             "train.save_every": 0,
         }
         if batch:
             given["train.batch_size"] = int(batch[0])
-        folder = out.parent / f"{out.stem}-{cell.replace(':', '-')}"
+        folder = out.resolve().parent / f"{out.stem}-{cell.replace(':', '-')}"
         launch(
             Request(given, (data,), str(folder), True, "bench", time.monotonic()), ProgressLine(shown=False)
         )
@@ -79,40 +78,42 @@ def run(data: str, out: Path, cells: list[str]) -> None:
 
 
 def fit(files: list[Path]) -> None:
-    """Least squares: exponents by a grid, the rest linear for each text with the ratio shared."""
+    """Least squares: exponents and the ratio, which all texts share, by a grid; E and scale of each text exactly."""
     texts = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
     texts = [[line for line in lines if line["cell"].count(":") == 1] for lines in texts]
+    ratios_R = np.geomspace(1e-3, 1e3, 241)
     best = (np.inf, 0.0, 0.0, 0.0)
-    grid = itertools.product(
-        np.arange(0.1, 1.01, 0.02), np.arange(0.1, 1.01, 0.02), np.geomspace(1e-3, 1e3, 121)
-    )
-    for alpha, beta, ratio in grid:
-        error = sum(_residuals(lines, alpha, beta, ratio)[0] for lines in texts)
-        best = min(best, (error, alpha, beta, ratio))
+    for alpha, beta in itertools.product(np.arange(0.1, 1.01, 0.02), repeat=2):
+        errors_R = sum(_fitted(lines, alpha, beta, ratios_R)[0] for lines in texts)
+        best = min(best, (float(errors_R.min()), alpha, beta, float(ratios_R[errors_R.argmin()])))
     error, alpha, beta, ratio = best
     n = sum(map(len, texts))
-    print(f"alpha {alpha:.2f}  beta {beta:.2f}  ratio {ratio:.3g}  rms {np.sqrt(error / n):.4f} nats")
-    for file, lines in zip(files, texts, strict=True):
-        _, (floor, scale), found = _residuals(lines, alpha, beta, ratio)
-        print(f"{file.stem}: E {floor:.3f}  scale {scale:.3f}")
-        for line, value in zip(lines, found, strict=True):
-            print(f"  {line['cell']:16} loss {line['loss']:.4f}  fit {value:.4f}  {line['seconds']:.0f} s")
-
-
-def _residuals(
-    lines: list[dict[str, float]], alpha: float, beta: float, ratio: float
-) -> tuple[float, tuple[float, float], np.ndarray]:
-    """The squared error of one text, its E and scale, and the fitted losses."""
-    x = np.array(
-        [ratio * (line["n_in_blocks"] / 1e6) ** -alpha + (line["tokens"] / 1e6) ** -beta for line in lines]
+    print(
+        f"alpha {alpha:.2f}  beta {beta:.2f}  ratio {ratio:.3g}  rms {np.sqrt(error / n):.4f} nats, {n} runs"
     )
-    y = np.array([line["loss"] for line in lines])
-    scale = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    floor = y.mean() - scale * x.mean()
-    if floor < 0:  # a loss below zero cannot be the limit
-        floor, scale = 0.0, (x @ y) / (x @ x)
-    found = floor + scale * x
-    return float(((found - y) ** 2).sum()), (float(floor), float(scale)), found
+    for file, lines in zip(files, texts, strict=True):
+        _, floors, scales, found = _fitted(lines, alpha, beta, np.array([ratio]))
+        print(f"{file.stem}: E {floors[0]:.3f}  scale {scales[0]:.3f}")
+        for line, value in sorted(zip(lines, found[0], strict=True), key=lambda pair: pair[0]["n_in_blocks"]):
+            print(
+                f"  {line['cell']:12} {line['tokens']:10,} tokens  loss {line['loss']:.4f}  fit {value:.4f}"
+            )
+
+
+def _fitted(
+    lines: list[dict[str, float]], alpha: float, beta: float, ratios_R: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """For each ratio: the squared error of one text, its E (0 at the least) and scale, and the losses (R, n)."""
+    size, tokens, y = (np.array([line[name] for line in lines]) for name in ("n_in_blocks", "tokens", "loss"))
+    x_RN = ratios_R[:, None] * (size / 1e6) ** -alpha + (tokens / 1e6) ** -beta
+    centred_RN = x_RN - x_RN.mean(1, keepdims=True)
+    scales_R = centred_RN @ (y - y.mean()) / (centred_RN**2).sum(1)
+    floors_R = y.mean() - scales_R * x_RN.mean(1)
+    below_R = floors_R < 0
+    scales_R = np.where(below_R, x_RN @ y / (x_RN**2).sum(1), scales_R)
+    floors_R = np.where(below_R, 0.0, floors_R)
+    found_RN = floors_R[:, None] + scales_R[:, None] * x_RN
+    return ((found_RN - y) ** 2).sum(1), floors_R, scales_R, found_RN
 
 
 if __name__ == "__main__":

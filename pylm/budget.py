@@ -23,7 +23,7 @@ from pylm.errors import ConfigError
 from pylm.measure import training_flops_per_s
 from pylm.precision import default_dtype
 
-ALPHA, BETA, RATIO = 0.34, 0.28, 1.0
+ALPHA, BETA, RATIO = 0.30, 0.14, 0.0531
 # What a token is worth that has been seen before falls with the number of times, by this constant (Muennighoff et al.
 # 2023, D' = U + U R* (1 - exp(-R / R*)) for R repetitions of U tokens).
 REPETITION = 15.4

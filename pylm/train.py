@@ -155,27 +155,34 @@ class Trainer:
     def _begin(self) -> None:
         """Evaluate, sample and save the untrained model; plan how a budget will end."""
         if self.config.train.budget_s:
-            self._fit_evaluations()
+            self._time_evaluations()
         if self.state.step == 0:
             self._evaluate_and_log()
             self._sample()
             self._save()
         if self.config.train.budget_s:
-            n_final = self._n_evaluated(self._final_tokens) + self._n_evaluated(self._eval_tokens)
-            save_s = self.world.decided(lambda: self._save_s)
-            self.clock.reserve(n_final / self._eval_rate + save_s + END_S)
+            self._plan_end(self._eval_rate)
 
-    def _fit_evaluations(self) -> None:
+    def _time_evaluations(self) -> None:
         """Cut the evaluations of a budget to their share of it, by how fast a first few windows are."""
         probe = self._n_evaluated(8 * self.config.train.context)
         for _ in range(2):  # the first one pays for memory and kernels that later ones find ready
             began = time.monotonic()
             self._evaluate(probe)
-            own = probe / (time.monotonic() - began)
-        self._eval_rate = self.world.decided(lambda: own)
-        affordable = int(self.config.train.budget_s * self._eval_rate)
-        self._eval_tokens = min(self._eval_tokens, max(probe, int(affordable * EVALUATION_SHARE)))
-        self._final_tokens = min(self._final_tokens, max(probe, int(affordable * FINAL_EVALUATION_SHARE)))
+            rate = probe / (time.monotonic() - began)
+        self._plan_end(rate)
+        affordable = int(self.config.train.budget_s * self._eval_rate * EVALUATION_SHARE)
+        # Not again later: the best checkpoint is found by the same windows all along.
+        self._eval_tokens = min(self._eval_tokens, max(probe, affordable))
+
+    def _plan_end(self, own_rate: float) -> None:
+        """Set what a budget keeps for its end by the first process's last measurements, tokens a second and a save."""
+        self._eval_rate, save_s = self.world.decided(lambda: (own_rate, self._save_s))
+        least = self._n_evaluated(8 * self.config.train.context)
+        affordable = int(self.config.train.budget_s * self._eval_rate * FINAL_EVALUATION_SHARE)
+        self._final_tokens = min(self._final_tokens, max(least, affordable))
+        n_final = self._n_evaluated(self._final_tokens) + self._n_evaluated(self._eval_tokens)
+        self.clock.reserve(n_final / self._eval_rate + save_s + END_S)
 
     def _n_evaluated(self, max_tokens: int) -> int:
         """Targets of an evaluation of at most `max_tokens`; at least one, for rates."""
@@ -280,9 +287,12 @@ class Trainer:
 
     def _evaluate_and_log(self) -> None:
         """Evaluate; the best checkpoint is the one with the lowest loss on these same windows."""
+        began = time.monotonic()
         evaluation = self._evaluate(self._eval_tokens)
         if evaluation is None:
             return
+        if self.config.train.budget_s and self.state.step:
+            self._plan_end(evaluation.n_tokens / (time.monotonic() - began))
         state = self.state
         self.reporter.evaluation(state, evaluation, self.clock)
         self.progress.log(
