@@ -24,7 +24,20 @@ TIKTOKEN_PATTERNS = {
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-SETS = ["alnum", "alpha", "ascii", "blank", "cntrl", "digit", "lower", "punct", "space", "upper", "word", "xdigit"]
+SETS = [
+    "alnum",
+    "alpha",
+    "ascii",
+    "blank",
+    "cntrl",
+    "digit",
+    "lower",
+    "punct",
+    "space",
+    "upper",
+    "word",
+    "xdigit",
+]
 SCANNED = ["gpt2", "cl100k", "llama3", "o200k", "whitespace"]
 # One or more characters of each class and every one that a pattern names.
 ALPHABET = (
