@@ -75,4 +75,5 @@ def command_line(arguments: list[str]) -> str:
         return shlex.join(["pylm", *arguments])
     n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     machines = f"--nnodes={n_processes() // n_here} ... " if n_processes() > n_here else ""
-    return f"torchrun {machines}--nproc-per-node={n_here} -m {shlex.join(['pylm', *arguments])}"
+    # Without "--" torchrun takes --run for an abbreviation of an option of its own.
+    return f"torchrun {machines}--nproc-per-node={n_here} -m -- {shlex.join(['pylm', *arguments])}"

@@ -273,6 +273,7 @@ def test_torchrun_starts_stops_and_its_run_goes_on(home: Path) -> None:
         "--standalone",
         "--nproc-per-node=2",
         "-m",
+        "--",
         "pylm",
     ]
     command = ["train", "--data", "words", "--run", "torchrun", *TINY]
@@ -290,7 +291,7 @@ def test_torchrun_starts_stops_and_its_run_goes_on(home: Path) -> None:
     finally:
         process.kill()
     assert stderr.count("stopped: at step ") == 1, stderr
-    assert "go on with: torchrun --nproc-per-node=2 -m pylm train --data words --run torchrun" in stderr
+    assert "go on with: torchrun --nproc-per-node=2 -m -- pylm train --data words --run torchrun" in stderr
     assert stderr.count("torch.compile") == 0
     assert stderr.count("data: data/words") == 1, "one of them speaks"
     assert json.loads((home / "runs" / "torchrun" / "run.json").read_text())["status"] == "stopped"
@@ -308,7 +309,7 @@ def test_a_signal_to_one_process_stops_both_with_its_exit_code(
     for _ in range(2):  # torchrun hands on what the terminal has sent already
         os.kill(both.pids[rank], number)
     first, second = both.wait(code, code)
-    assert first.count("the state is saved; go on with: torchrun --nproc-per-node=2 -m pylm train") == 1
+    assert first.count("the state is saved; go on with: torchrun --nproc-per-node=2 -m -- pylm train") == 1
     assert not second
 
 

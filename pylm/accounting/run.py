@@ -29,7 +29,7 @@ def shards(config: Config, available_bytes: int) -> Config:
     if config.train.shard != "auto":
         return config
     copy = replace(config, train=replace(config.train, shard="off"))
-    if config.train.n_processes == 1 or _fitting(copy, available_bytes):
+    if config.train.n_processes == 1 or config.train.early_update or _fitting(copy, available_bytes):
         return copy
     return replace(config, train=replace(config.train, shard="on"))
 
