@@ -200,7 +200,8 @@ FAMILIES: list[dict[str, object]] = [
 def test_every_family_has_the_same_logits_with_and_without_its_cache_past_a_full_context(
     switches: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape = {"vocab_size": 257, "n_layers": 2, "width": 16, "n_heads": 2, "max_context": 40, "init_std": 0.5}
+    # At 0.5 float32 itself is 3e-5 from float64 in the stacks, whose features no residual path keeps small.
+    shape = {"vocab_size": 257, "n_layers": 2, "width": 16, "n_heads": 2, "max_context": 40, "init_std": 0.2}
     model = build_model(ModelConfig(**(shape | switches)))
     sampling = SamplingSettings(temperature=1, top_k=5)
     seen: dict[bool, list[Tensor]] = {True: [], False: []}
