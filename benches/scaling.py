@@ -1,4 +1,4 @@
-"""How the loss falls with parameters and tokens: the runs and the fit behind `pylm train --budget` (pylm/budget.py).
+"""How the loss falls with parameters and tokens: runs and a fit. docs/training.md says why `--budget` does not go by it.
 
     python benches/scaling.py run DATASET OUT.jsonl [CELL...]    a cell is LAYERSxWIDTH:TOKENS[:BATCH]
     python benches/scaling.py fit OUT.jsonl [OUT.jsonl...]       the constants, and how far the fit is from each run

@@ -1,12 +1,10 @@
-"""`--budget`: the model, batch and rates whose validation loss is lowest when so much time or work has been spent.
+"""`--budget`: the model, batch and rates for a given time or work.
 
-Sizes are tried on this machine, each for a moment: that gives the tokens each would see in the time. Which of them then
-has the lowest loss is told by a law fitted to small trainings of the same recipe, by `benches/scaling.py`:
-
-    loss = E + scale x (RATIO / N^ALPHA + 1 / D^BETA)
-
-where N is the parameters of the blocks and D the tokens trained on, both in millions. E and the scale belong to a text
-and do not move the minimum. docs/training.md has the trainings behind the constants.
+Sizes are tried on this machine, each for a moment: that gives the tokens each would see in the time. Taken is the size
+that is nearest to 20 tokens a parameter of its blocks, where compute is best spent (Hoffmann et al. 2022, which the
+length of a run without a budget follows too), but none below the smallest that `pylm train` takes by itself: in a
+short time all sizes see far fewer tokens, and there that one is what was measured. docs/training.md has a fitted law
+that was tried instead.
 """
 
 import math
@@ -17,13 +15,13 @@ from dataclasses import dataclass, replace
 from pylm.accounting.counts import training_flops
 from pylm.accounting.memory import training_memory
 from pylm.accounting.run import load_of
-from pylm.auto import Facts, resolve
+from pylm.auto import AUTO_SIZES, Facts, resolve
 from pylm.config import Config, Given, Value
 from pylm.errors import ConfigError
 from pylm.measure import training_flops_per_s
 from pylm.precision import default_dtype
 
-ALPHA, BETA, RATIO = 0.30, 0.14, 0.0531
+TOKENS_PER_PARAMETER = 20
 # What a token is worth that has been seen before falls with the number of times, by this constant (Muennighoff et al.
 # 2023, D' = U + U R* (1 - exp(-R / R*)) for R repetitions of U tokens).
 REPETITION = 15.4
@@ -59,14 +57,13 @@ class Candidate:
     width: int
     n_tokens: float
     tokens_per_s: float | None  # measured here; None where the budget is not in time
-    loss: float  # by the law, without E and the scale
-    score: float  # the least is chosen
+    score: float  # how far from 20 tokens a parameter, as a logarithm: the least is chosen
 
     @property
     def words(self) -> str:
         """A line for people."""
         speed = "" if self.tokens_per_s is None else f", {self.tokens_per_s:,.0f} tokens/s"
-        return f"{self.n_layers} x {self.width}{speed}: {self.n_tokens / 1e6:,.1f}M tokens, {self.loss:.3f}"
+        return f"{self.n_layers} x {self.width}{speed}: {self.n_tokens / 1e6:,.1f}M tokens"
 
 
 def chooses(given: Given) -> bool:
@@ -88,28 +85,29 @@ def choose(
     """
     began = time.monotonic()
     tried: list[Candidate] = []
-    for n_layers, width in SIZES:
+    sizes = _sizes(facts.device)
+    for n_layers, width in sizes:
         settings = _with_optimizer(recipe(n_layers, width), given)
         config = _config(given, facts, settings)
         if training_memory(config.model, replace(load_of(config), micro_batch=1)).total > available_bytes:
             break
         tried.append(_candidate(config, settings, given, facts, elapsed_s))
         log(f"budget: {tried[-1].words}")
-        # The law has one minimum; two sizes past it are enough against noise of the clock.
+        # There is one minimum; two sizes past it are enough against noise of the clock.
         best = min(range(len(tried)), key=lambda index: tried[index].score)
         budget_s = given.get("train.budget_s")
         if best < len(tried) - 2 or (budget_s and time.monotonic() - began > PROBE_SHARE * float(budget_s)):
             break
     if not tried:
         raise ConfigError(
-            f"--budget: not even {SIZES[0][0]} layers x {SIZES[0][1]} fit the memory that is there"
+            f"--budget: not even {sizes[0][0]} layers x {sizes[0][1]} fit the memory that is there"
         )
     chosen = min(tried, key=lambda candidate: candidate.score)
     unit = "tried for a moment each" if chosen.tokens_per_s is not None else "compared"
     why = (
         f"budget: {chosen.n_layers} x {chosen.width} of {len(tried)} sizes {unit} in {time.monotonic() - began:.1f} s: "
         f"{chosen.n_tokens / 1e6:,.1f}M tokens, {chosen.n_tokens / facts.n_train_tokens:.2f} epochs, "
-        f"{'suits them' if 'train.tokens' in given else 'lowest loss'} by the law of docs/training.md"
+        f"nearest to {TOKENS_PER_PARAMETER} tokens a parameter of those not below the smallest default"
     )
     return chosen.settings, why
 
@@ -130,15 +128,11 @@ def recipe(n_layers: int, width: int) -> Given:
     }
 
 
-def law(n_in_blocks: float, n_tokens: float) -> float:
-    """The part of the loss that size and tokens decide, up to a text's scale."""
-    return float(RATIO * (n_in_blocks / 1e6) ** -ALPHA + (n_tokens / 1e6) ** -BETA)
-
-
-def imbalance(n_in_blocks: float, n_tokens: float) -> float:
-    """How far the size is from where six operations a parameter and token could not be spent better: 0 there."""
-    size_slope = ALPHA * RATIO * (n_in_blocks / 1e6) ** -ALPHA
-    return abs(math.log(size_slope / (BETA * (n_tokens / 1e6) ** -BETA)))
+def _sizes(device: str) -> list[tuple[int, int]]:
+    """Return the sizes to try: none below the smallest of `pylm train`'s table for this kind of device."""
+    table = AUTO_SIZES["cpu" if device == "cpu" else "cuda"]
+    least = min(size.n_layers * size.width**2 for size in table)
+    return [size for size in SIZES if size[0] * size[1] ** 2 >= least]
 
 
 def worth(n_tokens: float, n_unique: int) -> float:
@@ -166,11 +160,8 @@ def _candidate(
     else:
         n_tokens = float(given["train.tokens"] or 0)
     n_in_blocks = 12 * model.n_layers * model.width**2
-    n_worth = worth(n_tokens, facts.n_train_tokens)
-    loss = law(n_in_blocks, n_worth)
-    # More parameters always lower the loss of given tokens: of those the size is taken that suits them.
-    score = imbalance(n_in_blocks, n_worth) if "train.tokens" in given else loss
-    return Candidate(settings, model.n_layers, model.width, n_tokens, tokens_per_s, loss, score)
+    score = abs(math.log(TOKENS_PER_PARAMETER * n_in_blocks / worth(n_tokens, facts.n_train_tokens)))
+    return Candidate(settings, model.n_layers, model.width, n_tokens, tokens_per_s, score)
 
 
 def _config(given: Given, facts: Facts, settings: Given) -> Config:

@@ -1,7 +1,8 @@
-"""A budget chooses the model by a law and by speeds measured here, once, and says why."""
+"""A budget chooses the model by tokens a parameter and speeds measured here, once, and says why."""
 
 import contextlib
 import json
+import math
 import sys
 from pathlib import Path
 from unittest import mock
@@ -11,12 +12,13 @@ import pytest
 from pylm import budget, launch
 from pylm.accounting.counts import training_flops
 from pylm.auto import Facts, parse_budget
-from pylm.budget import REPETITION, SIZES, choose, chooses, law, worth
+from pylm.budget import REPETITION, SIZES, choose, chooses, worth
 from pylm.cli.main import main
 from pylm.config import Given, from_flat, read_toml
 from pylm.errors import ConfigError
 
 FACTS = Facts(10_000_000, 4096, "cpu", "data/x", "")
+DEFAULT = (4, 128)  # the smallest that `pylm train` takes on a CPU
 GIB = 1 << 30
 
 
@@ -70,20 +72,28 @@ def test_more_time_or_a_faster_machine_never_chooses_a_smaller_model(monkeypatch
     assert by_tokens[-1] > by_tokens[0]
 
 
-def test_the_choice_has_the_lowest_loss_by_the_law_of_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_is_nearest_to_twenty_tokens_a_parameter_of_all_sizes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The slow twin tries every size; the fast one stops past the minimum."""
-    for seconds in (30.0, 300.0, 3000.0):
+    for seconds in (30.0, 3000.0, 300_000.0):
         given: Given = {"train.budget_s": seconds}
         settings, why, said = _chosen(given, monkeypatch)
-        losses = []
-        for n_layers, width in SIZES:
+        distances = []
+        for n_layers, width in SIZES[SIZES.index(DEFAULT) :]:
             config = budget._config(given, FACTS, budget.recipe(n_layers, width))
             token_flops = training_flops(config.model, config.train.context) / config.train.context
             n_tokens = 5e10 / token_flops * budget.STEPS_SHARE * (seconds - 4)
-            losses.append(law(12 * n_layers * width**2, worth(n_tokens, FACTS.n_train_tokens)))
-        assert _size(settings) == losses.index(min(losses))
+            ratio = worth(n_tokens, FACTS.n_train_tokens) / (12 * n_layers * width**2)
+            distances.append(abs(math.log(ratio / 20)))
+        assert _size(settings) - SIZES.index(DEFAULT) == distances.index(min(distances))
         assert len(said) <= len(SIZES)
         assert f"{settings['model.n_layers']} x {settings['model.width']} of {len(said)} sizes" in why
+
+
+def test_no_budget_takes_a_smaller_model_than_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in ({"train.budget_s": 5.0}, {"train.flops": 1e9}, {"train.tokens": 1000}):
+        assert _size(_chosen(given, monkeypatch)[0]) == SIZES.index(DEFAULT)
 
 
 def test_repeated_tokens_are_worth_less() -> None:
@@ -96,8 +106,8 @@ def test_what_does_not_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(budget, "training_flops_per_s", lambda *_: 1e15)
     said: list[str] = []
     settings, _ = choose({"train.budget_s": 1e5}, FACTS, GIB // 2, lambda: 0.0, said.append)
-    assert 0 < _size(settings) < len(SIZES) - 2
-    with pytest.raises(ConfigError, match="not even 2 layers x 64 fit"):
+    assert SIZES.index(DEFAULT) < _size(settings) < len(SIZES) - 2
+    with pytest.raises(ConfigError, match="not even 4 layers x 128 fit"):
         choose({"train.budget_s": 1e5}, FACTS, 1 << 20, lambda: 0.0, said.append)
 
 
@@ -118,13 +128,13 @@ def test_the_choice_is_stored_and_not_made_again(tmp_path: Path, monkeypatch: py
             assert not ended.value.code
 
     pylm("tokenize", "words.txt", "--format", "lines", "--tokenizer", "byte")
-    pylm("train", "--run", "chosen", "--budget", "6e9flops", "--set", "train.sample_every=0")
+    pylm("train", "--run", "chosen", "--budget", "3e10flops", "--set", "train.sample_every=0")
     run = tmp_path / "runs" / "chosen"
     record = json.loads((run / "run.json").read_text())
-    assert record["decisions"][0].startswith("budget: 2 x 64 of ")
+    assert record["decisions"][0].startswith("budget: 4 x 128 of ")
     config = from_flat(read_toml(run / "config.toml"))
-    assert config.train.steps == -(-6e9 // training_flops(config.model, 128, 16))
+    assert config.train.steps == -(-3e10 // training_flops(config.model, 128, 16))
     monkeypatch.setattr(launch, "choose", lambda *_: pytest.fail("chosen again"))
-    pylm("train", "--run", "chosen", "--budget", "9e9flops", "--set", "train.sample_every=0")
+    pylm("train", "--run", "chosen", "--budget", "6e10flops", "--set", "train.sample_every=0")
     assert from_flat(read_toml(run / "config.toml")).train.steps > config.train.steps
     assert json.loads((run / "run.json").read_text())["decisions"] == record["decisions"]
