@@ -1,4 +1,4 @@
-"""How the loss falls with parameters and tokens: runs and a fit. docs/training.md says why `--budget` does not go by it.
+"""How the loss falls with parameters and tokens: runs and a fit. Why `--budget` is not by it: docs/training.md.
 
     python benches/scaling.py run DATASET OUT.jsonl [CELL...]    a cell is LAYERSxWIDTH:TOKENS[:BATCH]
     python benches/scaling.py fit OUT.jsonl [OUT.jsonl...]       the constants, and how far the fit is from each run
