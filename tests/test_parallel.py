@@ -13,9 +13,10 @@ import time
 import traceback
 from pathlib import Path
 
+import matplotlib.figure  # noqa: F401  # here once: forked processes need not import it
 import pytest
 import torch
-import torch.distributed.fsdp  # here once: forked processes need not import it
+import torch.distributed.fsdp
 import torch.nn.parallel
 from safetensors.torch import load_file
 
@@ -254,6 +255,8 @@ def test_a_process_that_dies_ends_the_run_and_the_restart_resumes(home: Path, pa
     _until_step(home, f"dies-{parts}", 6)
     os.kill(both.pids[1], signal.SIGKILL)
     began = time.monotonic()
+    time.sleep(0.05)
+    os.kill(both.pids[0], signal.SIGTERM)  # as torchrun then does
     first, _ = both.wait(1, -signal.SIGKILL)
     assert time.monotonic() - began < 10
     (line,) = [line for line in first.splitlines() if line.startswith("error: ")]
@@ -326,7 +329,16 @@ def test_two_runs_side_by_side_do_not_disturb_each_other(home: Path) -> None:
 
 
 def test_a_run_resumed_ten_times_equals_one_never_stopped(home: Path) -> None:
-    command = ["train", "--data", "words", *TINY, "--set", "model.dropout=0.1"]
+    command = [
+        "train",
+        "--data",
+        "words",
+        *TINY,
+        "--set",
+        "model.dropout=0.1",
+        "--set",
+        "train.sample_every=0",
+    ]
     pylm(home, 1, *command, "--run", "never-stopped", "--steps", "22")
     for step in range(2, 23, 2):
         said = pylm(home, 1, *command, "--run", "ten-times", "--steps", str(step))
