@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::merge::{MAX_SCAN, MergeTable};
 use crate::pretokenize::PRETOKEN_BATCH;
 use crate::special::Special;
@@ -208,6 +209,10 @@ impl Encoder {
             self.base.each_symbol(pretoken, |id| cache.tokens.push(id))?;
             cache.merger.merge(&mut cache.tokens, &self.ranks);
             return Ok(());
+        }
+        if cache.tokens.capacity() < pretoken.len() {
+            // At most so many: in huge pages where it is long, so that 16 MB take little more a byte than 1 MB.
+            cache.tokens = memory::with_capacity(pretoken.len());
         }
         let symbols = self.base.symbols(pretoken, &self.vocabulary)?;
         cache.long.merge(&symbols, &self.ranks, &mut cache.merger, &mut cache.tokens);

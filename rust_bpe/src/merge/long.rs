@@ -2,7 +2,8 @@
 //!
 //! See the parent module for why a join is exact. Where the tokens at the border of such a stretch do not stay apart, it
 //! begins earlier, by twice as many tokens each time, until its border holds. What a border disturbs is nearly always a
-//! few tokens; the doubling keeps the rest (a run of one character is cut anew up to its end) within a constant factor.
+//! few tokens; the doubling keeps the rest (a run of one character is cut anew up to its end) within a constant factor. The
+//! next piece begins with as many tokens as the last one needed: spaces need six with cl100k, where two took another round.
 
 use std::ops::Range;
 
@@ -30,7 +31,7 @@ const TOKENS_IN_A_PIECE: usize = 8;
 /// border may disturb all of it; up to this length of a piece, which bounds its memory, or the last token's.
 const LONGEST_PIECE: usize = 8 << 20;
 
-/// So many tokens before a piece are merged again with it: one that the text was cut in, and one beside it.
+/// At least so many tokens before a piece are merged again with it: one that the text was cut in, and one beside it.
 const MERGED_AGAIN: usize = 2;
 
 /// Pairs of tokens whose border was judged; beyond so many they are forgotten. 1 MiB.
@@ -39,6 +40,8 @@ const MOST_JUDGED: usize = 1 << 16;
 /// Buffers of a join.
 #[derive(Default)]
 pub(crate) struct Long {
+    /// How many tokens before a piece are merged again with it at first.
+    again: usize,
     stretch: Vec<TokenId>,
     border: Vec<TokenId>,
     /// Whether two tokens stay apart. Both may be as long as the text, and a run meets the same few again and again.
@@ -51,6 +54,7 @@ impl Long {
         let first = out.len();
         let (mut done, mut longest) = (0, 0);
         self.judged.clear();
+        self.again = MERGED_AGAIN;
         while done < symbols.len() {
             let last_token = out[first..].last().map_or(0, |&token| symbols.n_symbols(token));
             let token = if longest > PIECE { longest } else { last_token };
@@ -62,7 +66,8 @@ impl Long {
         }
     }
 
-    /// Puts the tokens of a piece behind those of the text before it, `out[first..]`; the last of them may change.
+    /// Puts the tokens of a piece behind those of the text before it, `out[first..]`. Of these the last are merged again with
+    /// it: `self.again` of them, unless they are longer than the piece, or as many as it needs.
     fn join(
         &mut self,
         first: usize,
@@ -73,19 +78,22 @@ impl Long {
         out: &mut Vec<TokenId>,
     ) {
         let (mut keep, mut start) = (out.len(), piece.start);
-        let mut again = MERGED_AGAIN;
+        let (mut wanted, mut longest) = (self.again, piece.len());
         loop {
-            let before = keep.saturating_sub(again).max(first);
-            start -= out[before..keep].iter().map(|&token| symbols.n_symbols(token)).sum::<usize>();
-            keep = before;
+            while keep > first && out.len() - keep < wanted && piece.start - start <= longest {
+                keep -= 1;
+                start -= symbols.n_symbols(out[keep]);
+            }
             symbols.copy(start..piece.end, &mut self.stretch);
             merger.merge(&mut self.stretch, ranks);
             let begins = self.stretch[0]; // a piece has a symbol
             if keep == first || self.holds(out[keep - 1], begins, start, symbols, ranks, merger) {
                 break;
             }
-            again *= 2;
+            (wanted, longest) = (2 * (out.len() - keep) + 2, usize::MAX);
         }
+        let needed = out.len() - keep;
+        self.again = if needed > self.again { needed } else { MERGED_AGAIN.max(self.again - 1) };
         out.truncate(keep);
         out.extend_from_slice(&self.stretch);
     }

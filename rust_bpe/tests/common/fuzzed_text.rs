@@ -86,6 +86,9 @@ pub fn encoding(data: &[u8]) {
     let pattern = Pattern::parse(NAMED[*choice as usize % NAMED.len()]).expect("a name");
     let (pairs, text) = rest.split_at((*n_merges as usize * 2).min(rest.len()) & !1);
     let text = &text[..text.len().min(1000)]; // the slow twin is quadratic
+    // Repeated, so that some pre-tokens are merged in pieces.
+    let text = text.repeat(if *choice & 64 == 0 { 1 } else { 1 + 1500 / text.len().max(1) });
+    let text = &text[..];
     let mut merges: Vec<(u32, u32)> = Vec::new();
     let mut lengths = vec![1; 256]; // doubled thirty times, a token alone would fill the memory
     for pair in pairs.chunks_exact(2) {
