@@ -1,13 +1,16 @@
 """The estimate of a training step against the measured peak of memory: `python benches/memory.py [ROW...]`.
 
 A row is a process of its own: its resident memory just before the model is built is taken off the peak of the steps
-after it. ROW may also be a preset: the first steps of that, of one sequence of 128 tokens. Linux only (it resets the
-peak through /proc/self/clear_refs).
+after it. ROW may also be a preset: the first steps of that, of one sequence of 128 tokens. After a colon it may say how
+the step is to differ: `S2:micro_batch=1`, `compressed:dtype="bfloat16"`. Linux only (it resets the peak through
+/proc/self/clear_refs).
 """
 
 import json
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from pylm.accounting.memory import Load, training_memory
@@ -108,13 +111,15 @@ def _status(name: str) -> int:
 
 def main(names: list[str]) -> None:
     """Print the table, of all rows or of those named."""
-    print(f"{'':22} {'estimate':>9} {'measured':>9} {'error':>7}   MiB")
+    print(f"{'':36} {'estimate':>9} {'measured':>9} {'error':>7}   MiB")
     rows = {name: (ModelConfig(**model), Load(**step)) for name, model, step in ROWS}  # type: ignore[arg-type]
     for name in names or [name for name in rows if name not in LARGE]:
-        config, load = rows[name] if name in rows else of_preset(name)
+        row, _, changes = name.partition(":")
+        config, load = rows[row] if row in rows else of_preset(row)
+        load = replace(load, **tomllib.loads(changes.replace(",", "\n")))
         estimate, measured = training_memory(config, load).total, measure(config, load)
         error = estimate / measured - 1
-        print(f"{name:22} {estimate / 2**20:9,.0f} {measured / 2**20:9,.0f} {error:+7.1%}", flush=True)
+        print(f"{name:36} {estimate / 2**20:9,.0f} {measured / 2**20:9,.0f} {error:+7.1%}", flush=True)
 
 
 def of_preset(name: str) -> tuple[ModelConfig, Load]:
