@@ -47,9 +47,7 @@ fn main() {
             Err(error) => eprintln!("{file}: {error}"),
         }
     }
-    if std::env::var_os("LONG").is_some() {
-        long_inputs(&encoder);
-    }
+    long_inputs(&encoder);
 }
 
 /// 1 MB and 16 MB of one thing: the time a byte must not grow.
