@@ -26,6 +26,7 @@ from pylm.precision import Precision, check_dtype
 from pylm.step import Stepper
 
 N_ROUNDS, ROUND_S = 3, 4.0
+now = time.perf_counter
 
 
 SHAPES = {
@@ -85,12 +86,12 @@ def seconds(step: Step, n_steps: int, device: torch.device) -> float:
     """The time of so many steps."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    began = time.perf_counter()
+    began = now()
     for _ in range(n_steps):
         step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return now() - began
 
 
 def compare(name: str, device: torch.device, dtype: str, compile_ours: bool, round_s: float) -> None:
@@ -140,8 +141,15 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", nargs="*", default=["float32", "bfloat16"])
     parser.add_argument("--compile", action="store_true", help="pylm also compiled")
+    parser.add_argument(
+        "--busy", action="store_true", help="for a busy machine: one thread, and its processor's time"
+    )
     parser.add_argument("--round", type=float, default=ROUND_S, metavar="S", help="seconds of a round")
     options = parser.parse_args()
+    global now
+    if options.busy:
+        now = time.process_time
+        torch.set_num_threads(1)
     for name in options.shapes:
         for dtype in options.dtype:
             compare(name, torch.device(options.device), dtype, options.compile, options.round)
