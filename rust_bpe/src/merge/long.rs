@@ -23,7 +23,8 @@ pub(crate) trait Symbols {
     fn n_symbols(&self, token: TokenId) -> usize;
 }
 
-/// A piece is this long, or a few times the last token where that is more: the pieces must outgrow their borders.
+/// A piece and the tokens before it are this long, or a few times the last token where that is more: the pieces must outgrow
+/// their borders. Eight of the longest tokens that were published are what [`super::scan`] takes.
 const PIECE: usize = 256;
 const TOKENS_IN_A_PIECE: usize = 8;
 
@@ -37,9 +38,11 @@ const MERGED_AGAIN: usize = 2;
 /// Pairs of tokens whose border was judged; beyond so many they are forgotten. 1 MiB.
 const MOST_JUDGED: usize = 1 << 16;
 
-/// Buffers of a join.
+/// What a join needs to know, and its buffers.
 #[derive(Default)]
 pub(crate) struct Long {
+    /// Where the tokens of the text begin in the output.
+    first: usize,
     /// How many tokens before a piece are merged again with it at first.
     again: usize,
     stretch: Vec<TokenId>,
@@ -51,51 +54,51 @@ pub(crate) struct Long {
 impl Long {
     /// Appends the tokens of `symbols` to `out`.
     pub fn merge(&mut self, symbols: &impl Symbols, ranks: &impl Ranks, merger: &mut Merger, out: &mut Vec<TokenId>) {
-        let first = out.len();
         let (mut done, mut longest) = (0, 0);
         self.judged.clear();
-        self.again = MERGED_AGAIN;
+        (self.first, self.again) = (out.len(), MERGED_AGAIN);
         while done < symbols.len() {
-            let last_token = out[first..].last().map_or(0, |&token| symbols.n_symbols(token));
+            let last_token = out[self.first..].last().map_or(0, |&token| symbols.n_symbols(token));
             let token = if longest > PIECE { longest } else { last_token };
-            let piece = (token * TOKENS_IN_A_PIECE).clamp(PIECE, LONGEST_PIECE.max(last_token));
-            let end = symbols.len().min(done + piece);
-            self.join(first, done..end, symbols, ranks, merger, out);
-            done = end;
+            let length = (token * TOKENS_IN_A_PIECE).clamp(PIECE, LONGEST_PIECE.max(2 * last_token));
+            done = self.join(done, length, symbols, ranks, merger, out);
             longest = self.stretch.iter().map(|&token| symbols.n_symbols(token)).fold(longest, usize::max);
         }
     }
 
-    /// Puts the tokens of a piece behind those of the text before it, `out[first..]`. Of these the last are merged again with
-    /// it: `self.again` of them, unless they are longer than the piece, or as many as it needs.
+    /// Puts the tokens of a piece that begins at `border` behind those of the text before it. Of these the last are merged
+    /// again with it: `self.again` of them, unless they take half of `length`, or as many as it needs. Returns where the piece
+    /// ends: where the two have `length`, or later, so that half of that is new.
     fn join(
         &mut self,
-        first: usize,
-        piece: Range<usize>,
+        border: usize,
+        length: usize,
         symbols: &impl Symbols,
         ranks: &impl Ranks,
         merger: &mut Merger,
         out: &mut Vec<TokenId>,
-    ) {
-        let (mut keep, mut start) = (out.len(), piece.start);
-        let (mut wanted, mut longest) = (self.again, piece.len());
-        loop {
-            while keep > first && out.len() - keep < wanted && piece.start - start <= longest {
+    ) -> usize {
+        let (mut keep, mut start, mut end) = (out.len(), border, None);
+        let (mut wanted, mut longest) = (self.again, length / 2);
+        let end = loop {
+            while keep > self.first && out.len() - keep < wanted && border - start <= longest {
                 keep -= 1;
                 start -= symbols.n_symbols(out[keep]);
             }
-            symbols.copy(start..piece.end, &mut self.stretch);
+            let end = *end.get_or_insert(symbols.len().min((start + length).max(border + length / 2)));
+            symbols.copy(start..end, &mut self.stretch);
             merger.merge(&mut self.stretch, ranks);
             let begins = self.stretch[0]; // a piece has a symbol
-            if keep == first || self.holds(out[keep - 1], begins, start, symbols, ranks, merger) {
-                break;
+            if keep == self.first || self.holds(out[keep - 1], begins, start, symbols, ranks, merger) {
+                break end;
             }
             (wanted, longest) = (2 * (out.len() - keep) + 2, usize::MAX);
-        }
+        };
         let needed = out.len() - keep;
         self.again = if needed > self.again { needed } else { MERGED_AGAIN.max(self.again - 1) };
         out.truncate(keep);
         out.extend_from_slice(&self.stretch);
+        end
     }
 
     /// Whether two tokens that meet at symbol `border` stay as they are when merged alone.
