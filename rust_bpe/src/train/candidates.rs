@@ -19,7 +19,9 @@ impl Candidates {
 
     /// Takes in a new pair, and returns where its places are to be written; none when it is too rare or too long.
     pub fn insert(&mut self, tokens: &Tokens, pair: Pair, count: u64, n_places: u32) -> Option<usize> {
-        if count < self.pairs.threshold() || tokens.n_bytes(pair.0) + tokens.n_bytes(pair.1) > self.max_token_bytes {
+        if count < self.pairs.threshold()
+            || tokens.bytes(pair.0).len() + tokens.bytes(pair.1).len() > self.max_token_bytes
+        {
             return None;
         }
         self.queue.push(Item::new(tokens, pair, count), tokens);

@@ -119,7 +119,7 @@ impl<'w, S: Symbol> Text<'w, S> {
     /// Calls the symbols at the first of some places into the caches: while one merge is made, those of the next come from
     /// the third-level cache or from memory.
     pub fn foresee(&self, places: &[Place]) {
-        const MOST: usize = 64;
+        const MOST: usize = 16;
         for &place in &places[..places.len().min(MOST)] {
             memory::prefetch(&self.symbols, place as usize);
         }
