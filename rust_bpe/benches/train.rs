@@ -91,7 +91,7 @@ fn count(text: &[u8], threads: usize) -> Words {
         let own = work();
         workers.into_iter().map(|worker| worker.join().expect("no panic")).chain([own]).collect()
     });
-    Words::merge(counters, threads).expect("counts that fit")
+    Words::merge(&counters, threads).expect("counts that fit")
 }
 
 /// Processor time of the calling thread, which a busy machine does not change; 0 where Linux does not tell.

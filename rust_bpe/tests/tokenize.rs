@@ -42,6 +42,7 @@ fn job(path: &Path, out: &Path, tokenizer: Tokenizer) -> Job {
         vocabulary_only: false,
         n_threads: 1,
         block_bytes: BLOCK_BYTES,
+        note_bytes: NOTE_BYTES,
         out: out.into(),
     }
 }
@@ -179,6 +180,55 @@ fn files_equal_the_twins_and_depend_neither_on_threads_nor_on_blocks() {
             assert!(same, "{name} with {n_threads} threads and blocks of {block_bytes}");
         }
     }
+}
+
+/// With notes, with room for some of them, and without: then the text is read again.
+#[test]
+fn files_are_the_same_from_notes_and_from_the_text() {
+    let folder = Folder::new();
+    let (text, val) = (folder.write("text.txt", &sample(6, 3000)), folder.write("val.txt", &sample(7, 300)));
+    let chars: String = String::from_utf8_lossy(&sample(6, 3000)).into_owned();
+    let chars = folder.write("chars.txt", chars.as_bytes());
+    let mut n_jobs = 0;
+    for method in [SplitMethod::None, SplitMethod::Hash, SplitMethod::Tail] {
+        for (alphabet, format) in [
+            (BaseAlphabet::Bytes, Format::Text),
+            (BaseAlphabet::Bytes, Format::Lines),
+            (BaseAlphabet::Chars, Format::Text),
+        ] {
+            for (drop_duplicates, with_val, end_of_text) in
+                [(false, false, EndOfText::Auto), (true, false, EndOfText::None), (false, true, EndOfText::Auto)]
+            {
+                let make = |note_bytes, n_threads| {
+                    let out = folder.0.join("out");
+                    let path = if alphabet == BaseAlphabet::Chars { &chars } else { &text };
+                    let vocab_size = if alphabet == BaseAlphabet::Chars { None } else { Some(280) };
+                    let mut job = job(path, &out, Tokenizer::Bpe(Bpe { alphabet, ..bpe(vocab_size) }));
+                    job.specials = vec![END.into(), USER.into()];
+                    job.inputs[0].format = format;
+                    if with_val && alphabet == BaseAlphabet::Bytes {
+                        job.inputs.push(Input { path: val.clone(), side: Side::Val, ..job.inputs[0].clone() });
+                    }
+                    job.split = SplitRequest { method, fraction: 0.1, seed: 0 };
+                    (job.drop_duplicates, job.end_of_text) = (drop_duplicates, end_of_text.clone());
+                    (job.note_bytes, job.n_threads, job.block_bytes) = (note_bytes, n_threads, 1000);
+                    let report = run_job(job).unwrap();
+                    let files: Vec<_> = ["train.bin", "val.bin", "train.idx.npy", "val.idx.npy", "tokenizer.json"]
+                        .map(|name| fs::read(out.join(name)).ok())
+                        .into();
+                    let sources: Vec<_> = report.sources.iter().map(|source| source.sha256.clone()).collect();
+                    (report.train, report.val, files, sources)
+                };
+                let expected = make(0, 1);
+                assert!(expected.0.n_tokens > 1000 && expected.3.iter().all(|sha256| sha256.len() == 64));
+                for (note_bytes, n_threads) in [(NOTE_BYTES, 1), (NOTE_BYTES, 3), (5000, 1), (5000, 2)] {
+                    assert_eq!(make(note_bytes, n_threads), expected, "{method:?} {alphabet:?} {format:?}");
+                    n_jobs += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(n_jobs, 108);
 }
 
 /// Where nothing is split off, words are counted in the first pass; dropping duplicates takes passes of their own.

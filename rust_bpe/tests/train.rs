@@ -185,7 +185,7 @@ fn counters_join_to_the_counts_of_a_map() {
             counters[counter].add_word(&word, count);
             *expected.entry(word).or_insert(0) += count;
         }
-        let words = Words::merge(counters, 1 + random.below(3) as usize).expect("small counts");
+        let words = Words::merge(&counters, 1 + random.below(3) as usize).expect("small counts");
         assert!(words.iter().map(|(_, count)| count).is_sorted_by(|a, b| a >= b));
         assert_eq!((words.len(), words.n_pretokens()), (expected.len(), expected.values().sum()));
         assert_eq!(words.iter().map(|(word, count)| (word.to_vec(), count)).collect::<HashMap<_, _>>(), expected);
@@ -218,7 +218,7 @@ fn words_come_in_the_same_order_however_they_were_counted() {
     let count = |n_counters: usize| {
         let mut counters: Vec<WordCounter> = (0..n_counters).map(|_| WordCounter::new()).collect();
         words.iter().enumerate().for_each(|(i, word)| counters[i * i % n_counters].add_word(word, 1));
-        let words = Words::merge(counters, n_counters).expect("small counts");
+        let words = Words::merge(&counters, n_counters).expect("small counts");
         words.iter().map(|(word, count)| (word.to_vec(), count)).collect::<Vec<_>>()
     };
     let alone = count(1);

@@ -103,6 +103,7 @@ impl<'c> Feed<'c> {
         (self.offset, self.start) = (0, 0);
         let (before, hashed) = match self.pass {
             Pass::First => (None, false),
+            Pass::Only => (None, true),
             Pass::Again(sources) => (Some(&sources[self.input]), false),
             Pass::Last(sources) => (Some(&sources[self.input]), true),
         };

@@ -39,6 +39,8 @@ pub const BLOCK_BYTES: usize = 1 << 20;
 #[derive(Clone, Copy)]
 pub enum Pass<'s> {
     First,
+    /// The same, and the inputs are hashed on the way: they will not be read again.
+    Only,
     /// Inputs that do not lie as an earlier pass found them are an error.
     Again(&'s [Source]),
     /// The same, and the inputs are hashed on the way: the work of the last pass is the longest, and hides it.

@@ -71,12 +71,13 @@ struct Head {
 impl Survey {
     /// Reads `corpus` once. The monitor advances by bytes on disk.
     pub fn of(corpus: &Corpus, options: &SurveyOptions, monitor: &Monitor) -> Result<Self> {
-        Self::with(corpus, options, monitor, || (), |(), _| Ok(())).map(|(survey, _)| survey)
+        Self::with(corpus, Pass::First, options, monitor, || (), |(), _| Ok(())).map(|(survey, _)| survey)
     }
 
-    /// The same, with other work on each block on the way, as [`Corpus::each_block`] does it.
+    /// The same by `pass`, with other work on each block on the way, as [`Corpus::each_block`] does it.
     pub fn with<S: Send>(
         corpus: &Corpus,
+        pass: Pass,
         options: &SurveyOptions,
         monitor: &Monitor,
         start: impl Fn() -> S + Sync,
@@ -88,7 +89,7 @@ impl Survey {
             surveyor.look(corpus, block)?;
             work(state, block)
         };
-        let (states, sources) = corpus.each_block(Pass::First, n_threads, monitor, start, look)?;
+        let (states, sources) = corpus.each_block(pass, n_threads, monitor, start, look)?;
         let (surveyors, states): (Vec<_>, Vec<_>) = states.into_iter().unzip();
         let mut survey = Self { sources, ..Self::default() };
         for surveyor in surveyors {

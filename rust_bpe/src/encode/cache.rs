@@ -1,36 +1,15 @@
-//! What an encoding thread remembers: the tokens of pre-tokens it has met. Bounded; ids do not depend on it.
+//! What an encoding thread has of its own: the tokens of pre-tokens it has met, and workspaces.
 
-use rustc_hash::FxHashMap;
-
-use super::words::{Found, MEDIUM_BYTES, MediumWords, SHORT_BYTES, ShortWords, Width, medium_key, short_key};
+use super::tables::Tables;
 use crate::merge::{Long, Merger};
 use crate::processor::Avx2;
 use crate::token::TokenId;
 
-/// Ids of pre-tokens that have too many for their entry; beyond them all is forgotten. 32 MiB: an eighth of it was filled
-/// every 15 MB by multilingual text in gpt2's tokens, which then merged all its words anew.
-const SPILLED_IDS: usize = 1 << 23;
-
-/// Words and ids of longer pre-tokens; beyond them these are forgotten.
-const LONG_WORDS_BYTES: usize = 8 << 20;
-
-/// The same of a small cache, for words of any length.
-const SMALL_CACHE_BYTES: usize = 256 << 10;
-
-/// A pre-token longer than this is not remembered. Runs of hundreds of spaces and dashes are few, but each costs as much
-/// as hundreds of words: with 256 here they took a third of encoding English.
-const LONGEST_WORD: usize = 1 << 14;
-
-/// The private memory of one encoding thread: caches and workspaces.
+/// The private memory of one encoding thread. Bounded; ids do not depend on it.
 pub struct Cache {
     serial: u64,
     pub(super) processor: Option<Avx2>,
-    pub(super) short: ShortWords,
-    medium: MediumWords,
-    spilled: Vec<TokenId>,
-    long_words: LongWords,
-    /// Whether all words stand among the long ones.
-    is_small: bool,
+    pub(super) tables: Tables,
     pub(super) merger: Merger,
     pub(super) long: Long,
     /// The tokens of the pre-token at hand.
@@ -49,11 +28,7 @@ impl Cache {
         Self {
             serial: 0,
             processor: Avx2::detect(),
-            short: ShortWords::default(),
-            medium: MediumWords::default(),
-            spilled: Vec::new(),
-            long_words: LongWords::default(),
-            is_small: false,
+            tables: Tables::default(),
             merger: Merger::default(),
             long: Long::default(),
             tokens: Vec::new(),
@@ -63,127 +38,15 @@ impl Cache {
 
     /// One for a text of which little may be held: it remembers 256 KiB of words, more slowly.
     pub fn small() -> Self {
-        Self { is_small: true, long_words: LongWords::new(SMALL_CACHE_BYTES), ..Self::default() }
+        Self { tables: Tables::small(), ..Self::default() }
     }
 
-    /// Makes this the cache of the encoder `serial`, forgetting what another one left; its ids are kept in `width`.
-    pub(super) fn serve(&mut self, serial: u64, width: Width) {
+    /// Makes this the cache of the encoder `serial`, which begins with the words that are `known` to it; what another one
+    /// left is forgotten.
+    pub(super) fn serve(&mut self, serial: u64, known: &Tables) {
         if self.serial != serial {
             self.serial = serial;
-            (self.short.width, self.medium.width) = (width, width);
-            self.forget();
+            self.tables.begin_with(known);
         }
-    }
-
-    /// Puts the tokens of a pre-token that is remembered into `tokens`.
-    pub(super) fn recall(&mut self, pretoken: &[u8]) -> bool {
-        self.tokens.clear();
-        if self.is_small {
-            return self.long_words.get(pretoken, &mut self.tokens);
-        }
-        let spilled = if pretoken.len() <= SHORT_BYTES {
-            match self.short.get(&short_key(pretoken, 0, pretoken.len())) {
-                Some(Found::Ids(ids, count)) => {
-                    self.tokens.extend_from_slice(&ids[..count]);
-                    return true;
-                }
-                Some(Found::Spilled(start, end)) => Some((start, end)),
-                None => None,
-            }
-        } else if pretoken.len() <= MEDIUM_BYTES {
-            match self.medium.get(&medium_key(pretoken)) {
-                Some(Found::Ids(ids, count)) => {
-                    self.tokens.extend_from_slice(&ids[..count]);
-                    return true;
-                }
-                Some(Found::Spilled(start, end)) => Some((start, end)),
-                None => None,
-            }
-        } else {
-            return self.long_words.get(pretoken, &mut self.tokens);
-        };
-        if let Some((start, end)) = spilled {
-            self.tokens.extend_from_slice(&self.spilled[start as usize..end as usize]);
-        }
-        spilled.is_some()
-    }
-
-    /// Remembers `tokens` as those of a pre-token.
-    pub(super) fn remember(&mut self, pretoken: &[u8]) {
-        let n_ids = self.tokens.len();
-        if self.is_small || pretoken.len() > MEDIUM_BYTES {
-            return self.long_words.insert(pretoken, &self.tokens);
-        }
-        let is_short = pretoken.len() <= SHORT_BYTES;
-        if n_ids <= if is_short { self.short.room() } else { self.medium.room() } {
-            match is_short {
-                true => self.short.insert(&short_key(pretoken, 0, pretoken.len()), &self.tokens),
-                false => self.medium.insert(&medium_key(pretoken), &self.tokens),
-            }
-            return;
-        }
-        if self.spilled.len() + n_ids > SPILLED_IDS {
-            self.forget();
-        }
-        let start = self.spilled.len() as u32;
-        self.spilled.extend_from_slice(&self.tokens);
-        let end = self.spilled.len() as u32;
-        match is_short {
-            true => self.short.insert_spilled(&short_key(pretoken, 0, pretoken.len()), start, end),
-            false => self.medium.insert_spilled(&medium_key(pretoken), start, end),
-        }
-    }
-
-    fn forget(&mut self) {
-        self.short.clear();
-        self.medium.clear();
-        self.spilled.clear();
-        self.long_words = LongWords::new(self.long_words.most_bytes);
-    }
-}
-
-/// Pre-tokens of 32 bytes and more, or all.
-struct LongWords {
-    most_bytes: usize,
-    places: FxHashMap<Box<[u8]>, (u32, u32)>,
-    ids: Vec<TokenId>,
-    size_bytes: usize,
-}
-
-impl Default for LongWords {
-    fn default() -> Self {
-        Self::new(LONG_WORDS_BYTES)
-    }
-}
-
-impl LongWords {
-    fn new(most_bytes: usize) -> Self {
-        Self { most_bytes, places: FxHashMap::default(), ids: Vec::new(), size_bytes: 0 }
-    }
-
-    /// Replaces `tokens` by the ids of a pre-token that is known here.
-    fn get(&self, pretoken: &[u8], tokens: &mut Vec<TokenId>) -> bool {
-        if pretoken.len() > LONGEST_WORD {
-            return false;
-        }
-        let Some(&(start, end)) = self.places.get(pretoken) else { return false };
-        tokens.clear();
-        tokens.extend_from_slice(&self.ids[start as usize..end as usize]);
-        true
-    }
-
-    fn insert(&mut self, pretoken: &[u8], tokens: &[TokenId]) {
-        // What an entry of the map costs beside its own bytes.
-        const ENTRY_BYTES: usize = 48;
-        if pretoken.len() > LONGEST_WORD {
-            return;
-        }
-        if self.size_bytes > self.most_bytes {
-            *self = Self::new(self.most_bytes);
-        }
-        let start = self.ids.len() as u32;
-        self.ids.extend_from_slice(tokens);
-        self.places.insert(pretoken.into(), (start, self.ids.len() as u32));
-        self.size_bytes += pretoken.len() + 4 * tokens.len() + ENTRY_BYTES;
     }
 }

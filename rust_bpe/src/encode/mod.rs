@@ -11,6 +11,7 @@ mod decode;
 mod known;
 mod lookup;
 mod stream;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -29,6 +30,7 @@ use base::BaseTable;
 pub use cache::Cache;
 pub use known::KnownWords;
 pub use stream::Stream;
+use tables::Tables;
 use words::Width;
 
 /// The integer type of an array of ids.
@@ -73,25 +75,24 @@ pub struct Encoder {
     vocabulary: Arc<Vocabulary>,
     ranks: MergeTable,
     base: BaseTable,
-    known: KnownWords,
-    width: Width,
+    /// What each cache begins with.
+    known: Tables,
     /// Tells the encoders of a process apart, so that a cache filled by one is never read by another.
     serial: u64,
 }
 
 impl Encoder {
     pub fn new(vocabulary: Arc<Vocabulary>) -> Self {
-        Self::with_known(vocabulary, KnownWords::default())
+        Self::with_known(vocabulary, &KnownWords::default())
     }
 
     /// The same, faster: `known` must hold what the encoder would find.
-    pub fn with_known(vocabulary: Arc<Vocabulary>, known: KnownWords) -> Self {
+    pub fn with_known(vocabulary: Arc<Vocabulary>, known: &KnownWords) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         Self {
             ranks: MergeTable::new(vocabulary.merges()),
             base: BaseTable::new(vocabulary.base(), vocabulary.unknown_id()),
-            known,
-            width: if vocabulary.largest_id() <= u16::LARGEST { Width::Narrow } else { Width::Wide },
+            known: Tables::of(known, if vocabulary.largest_id() <= u16::LARGEST { Width::Narrow } else { Width::Wide }),
             serial: SERIAL.fetch_add(1, Relaxed),
             vocabulary,
         }
@@ -125,9 +126,9 @@ impl Encoder {
     /// Appends the ids of one pre-token.
     pub fn encode_pretoken<T: Id>(&self, pretoken: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
         self.check_fits::<T>()?;
-        cache.serve(self.serial, self.width);
-        self.merged(pretoken, cache)?;
-        out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
+        cache.serve(self.serial, &self.known);
+        let tokens = self.recall(pretoken, cache)?;
+        out.extend(tokens.iter().map(|&id| T::from_id(id)));
         Ok(())
     }
 
@@ -151,7 +152,7 @@ impl Encoder {
 
     /// Encodes text without special tokens that begins at byte `offset` of its document.
     fn ordinary<T: Id>(&self, text: &[u8], offset: u64, cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
-        cache.serve(self.serial, self.width);
+        cache.serve(self.serial, &self.known);
         let mut ends = std::mem::take(&mut cache.ends);
         let outcome = self.base.check(text).and_then(|()| {
             if self.is_plain() { self.plain(text, out) } else { self.pretokens(text, cache, &mut ends, out) }
@@ -173,7 +174,7 @@ impl Encoder {
             splitter.next(start, ends)?;
             let mut ends = ends.as_slice();
             while !ends.is_empty() {
-                let run = lookup::run(cache.processor, &cache.short, text, start, ends, &mut ids);
+                let run = lookup::run(cache.processor, &cache.tables.short, text, start, ends, &mut ids);
                 out.extend_from_slice(&ids[..run.n_ids]);
                 start = run.end;
                 let Some((&end, others)) = ends[run.n_pretokens..].split_first() else { break };
@@ -185,14 +186,12 @@ impl Encoder {
         Ok(())
     }
 
-    /// The tokens of a pre-token: those remembered, or known, or merged now and remembered.
+    /// The tokens of a pre-token: those remembered, or merged now and remembered.
     #[inline(never)]
     fn recall<'c>(&self, pretoken: &[u8], cache: &'c mut Cache) -> Result<&'c [TokenId]> {
-        if !cache.recall(pretoken) {
-            if !self.known.get(pretoken, &mut cache.tokens) {
-                self.merged(pretoken, cache)?;
-            }
-            cache.remember(pretoken);
+        if !cache.tables.recall(pretoken, &mut cache.tokens) {
+            self.merged(pretoken, cache)?;
+            cache.tables.remember(pretoken, &cache.tokens);
         }
         Ok(&cache.tokens)
     }

@@ -80,7 +80,7 @@ pub(super) enum Found {
 pub(super) const MOST_IDS: usize = 16;
 
 /// `KEY` words of key and ids in the rest of `SIZE` words an entry; at most `MOST_BUCKETS`, a power of two.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Words<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> {
     pub width: Width,
     /// None until the first entry; a power of two then.
@@ -89,7 +89,7 @@ pub(super) struct Words<const KEY: usize, const SIZE: usize, const MOST_BUCKETS:
 }
 
 /// On a boundary of cache lines. In an empty entry all is zero.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Bucket<const SIZE: usize>([[u64; SIZE]; 2]);
 

@@ -17,7 +17,7 @@ use crate::corpus::{
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::pretokenize::Pattern;
-use crate::tokenize::{self, AUTO_VOCAB_SIZES, BaseAlphabet, Bpe, EndOfText, Job, Report, SideReport};
+use crate::tokenize::{self, AUTO_VOCAB_SIZES, BaseAlphabet, Bpe, EndOfText, Job, NOTE_BYTES, Report, SideReport};
 use crate::train::Stop;
 use crate::vocabulary::END_OF_TEXT;
 
@@ -107,6 +107,7 @@ fn tokenize_corpus<'py>(
         shard_tokens,
         n_threads: threads,
         block_bytes: BLOCK_BYTES,
+        note_bytes: NOTE_BYTES,
         vocabulary_only,
         out,
     };

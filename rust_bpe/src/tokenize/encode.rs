@@ -1,81 +1,46 @@
 //! The pass that writes: blocks encoded by all threads, their ids put into the files in order.
 
 use super::Reading;
-use super::in_order::InOrder;
-use super::output::{Chunk, Files, Place, SideReport, SideWriter};
+use super::output::{Chunk, Files, Output, SideReport};
 use crate::corpus::{Block, Corpus, Pass, Side, Source, Stretch};
 use crate::encode::{Cache, Encoder, Id};
 use crate::error::Result;
 use crate::special::Special;
 use crate::token::{Dtype, TokenId};
 
-/// Blocks that may wait for an earlier one, for each thread.
-const MOST_WAITING: usize = 4;
+/// What is written of training, and of validation where there is any.
+pub(super) type Sides = (SideReport, Option<SideReport>);
 
-/// What was written, and from what.
-pub(super) struct Encoded {
-    pub train: SideReport,
-    pub val: Option<SideReport>,
-    pub sources: Vec<Source>,
-}
-
-/// Encodes the documents of both sides into `files`.
+/// Encodes the documents of both sides into `files`, reading the corpus by `pass`. Returns the inputs as they lay, too.
 pub(super) fn encode(
     reading: &Reading,
-    encoder: Encoder,
+    pass: Pass,
+    encoder: &Encoder,
     end_of_text: Option<TokenId>,
     files: &Files,
-) -> Result<Encoded> {
+) -> Result<(Sides, Vec<Source>)> {
     match files.dtype {
-        Dtype::U16 => encode_as::<u16>(reading, encoder, end_of_text, files),
-        Dtype::U32 => encode_as::<u32>(reading, encoder, end_of_text, files),
+        Dtype::U16 => encode_as::<u16>(reading, pass, encoder, end_of_text, files),
+        Dtype::U32 => encode_as::<u32>(reading, pass, encoder, end_of_text, files),
     }
 }
 
 fn encode_as<T: Id>(
     reading: &Reading,
-    encoder: Encoder,
+    pass: Pass,
+    encoder: &Encoder,
     end_of_text: Option<TokenId>,
     files: &Files,
-) -> Result<Encoded> {
-    let writers = Writers {
-        train: SideWriter::new(files, "train")?,
-        val: files.has_val.then(|| SideWriter::new(files, "val")).transpose()?,
-    };
-    let order = InOrder::new(writers, MOST_WAITING * reading.n_threads);
+) -> Result<(Sides, Vec<Source>)> {
+    let output = Output::new(files, reading.n_threads)?;
     let block_encoder = BlockEncoder { reading, encoder: TextEncoder::new(reading.corpus, encoder), end_of_text };
     let work = |worker: &mut Worker<T>, block: &Block| {
-        let encoded = block_encoder.encode(worker, block).and_then(|chunks| {
-            let mut ready = Vec::new();
-            order.put(block.index, chunks, reading.monitor, |writers, chunks| {
-                ready.extend(writers.append(chunks)?);
-                Ok(())
-            })?;
-            ready.iter().try_for_each(|(chunk, places)| places.iter().try_for_each(|place| place.write(&chunk.ids)))
-        });
-        encoded.inspect_err(|_| order.abort())
+        let encoded = block_encoder.encode(worker, block);
+        let put = encoded.and_then(|chunks| output.put(block.index, chunks, reading.monitor));
+        put.inspect_err(|_| output.abort())
     };
-    let pass = Pass::Last(&reading.survey.sources);
     let (_, sources) = reading.corpus.each_block(pass, reading.n_threads, reading.monitor, Worker::default, work)?;
-    let writers = order.into_consumer();
-    Ok(Encoded { train: writers.train.finish()?, val: writers.val.map(SideWriter::finish).transpose()?, sources })
-}
-
-struct Writers<'f> {
-    train: SideWriter<'f>,
-    val: Option<SideWriter<'f>>,
-}
-
-impl Writers<'_> {
-    /// Takes the chunks of a block; returns them with the places that they are to be written to.
-    fn append(&mut self, chunks: [Chunk; 2]) -> Result<Vec<(Chunk, Vec<Place>)>> {
-        let [train, val] = chunks;
-        let mut ready = vec![(self.train.append(&train)?, train)];
-        if let Some(writer) = &mut self.val {
-            ready.push((writer.append(&val)?, val));
-        }
-        Ok(ready.into_iter().map(|(places, chunk)| (chunk, places)).collect())
-    }
+    output.finish().map(|sides| (sides, sources))
 }
 
 /// What one thread keeps from block to block.
@@ -120,13 +85,13 @@ impl BlockEncoder<'_> {
 /// Encodes text as it stands in an input: in files of text, special tokens are themselves.
 pub(super) struct TextEncoder<'c> {
     pub corpus: &'c Corpus,
-    encoder: Encoder,
+    encoder: &'c Encoder,
     /// The id of each marker; None for one that only separates documents.
     markers: Vec<Option<TokenId>>,
 }
 
 impl<'c> TextEncoder<'c> {
-    pub fn new(corpus: &'c Corpus, encoder: Encoder) -> Self {
+    pub fn new(corpus: &'c Corpus, encoder: &'c Encoder) -> Self {
         let specials = encoder.vocabulary().special_tokens();
         let markers = corpus.markers.strings().iter().map(|name| specials.id_of(name)).collect();
         Self { corpus, encoder, markers }
@@ -154,7 +119,7 @@ impl<'c> TextEncoder<'c> {
     }
 }
 
-fn little_endian<T: Id>(ids: &[T]) -> Vec<u8> {
+pub(super) fn little_endian<T: Id>(ids: &[T]) -> Vec<u8> {
     let size = size_of::<T>();
     let mut bytes = vec![0; size_of_val(ids)];
     for (place, id) in bytes.chunks_exact_mut(size).zip(ids) {

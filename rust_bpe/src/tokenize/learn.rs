@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::notes::{Counter, Note, Room};
 use super::{Plan, Reading, Times, Tokenizer};
-use crate::corpus::{Block, Corpus, Pass, Side, Split, SplitMethod, Stretch, Survey};
+use crate::corpus::{Block, Corpus, Pass, Side, Source, Split, SplitMethod, Stretch, Survey};
 use crate::encode::KnownWords;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -63,23 +64,60 @@ pub(super) struct Learned {
     pub stop: Option<Stop>,
     pub n_words: u64,
     pub n_pretokens: u64,
+    /// None where no words were counted.
+    pub counted: Option<Counted>,
+}
+
+/// The words of the training documents.
+pub(super) struct Counted {
+    pub counters: Vec<WordCounter>,
+    /// Of each counter; None where there was no room for the whole corpus.
+    pub notes: Option<Vec<Vec<Note>>>,
+    /// The inputs, with their hashes where ids are wanted.
+    pub sources: Vec<Source>,
 }
 
 /// Surveys the corpus, and counts its words in the same pass where it is known before which text is for training.
-pub(super) fn survey(plan: &Plan, corpus: &Corpus, monitor: &Monitor) -> Result<(Survey, Option<Vec<WordCounter>>)> {
+pub(super) fn survey(plan: &Plan, corpus: &Corpus, monitor: &Monitor) -> Result<(Survey, Option<Counted>)> {
     let options = &plan.survey;
     match &plan.tokenizer {
         Tokenizer::Bpe(bpe) if options.split.method == SplitMethod::None && !options.drop_duplicates => {
             // All documents count, and those of inputs that are validation as a whole do not.
             let (survey, split) = (&Survey::default(), &Split::None);
             let reading = Reading { corpus, survey, split, n_threads: options.n_threads, monitor };
-            let count = |counter: &mut WordCounter, block: &Block| {
-                training_text(&reading, block, |text| add_words(bpe, counter, text))
-            };
-            Survey::with(corpus, options, monitor, WordCounter::new, count)
-                .map(|(survey, counters)| (survey, Some(counters)))
+            let counting = Counting::new(bpe, plan.note_bytes);
+            let pass = if plan.vocabulary_only { Pass::First } else { Pass::Only };
+            let count = |counter: &mut Counter, block: &Block| counting.count(&reading, counter, block);
+            let (survey, counters) = Survey::with(corpus, pass, options, monitor, Counter::default, count)?;
+            let counted = counting.end(counters, survey.sources.clone());
+            Ok((survey, Some(counted)))
         }
         _ => Ok((Survey::of(corpus, options, monitor)?, None)),
+    }
+}
+
+/// Counting by all threads.
+struct Counting<'b> {
+    bpe: &'b Bpe,
+    room: Room,
+}
+
+impl<'b> Counting<'b> {
+    fn new(bpe: &'b Bpe, note_bytes: usize) -> Self {
+        Self { bpe, room: Room::new(note_bytes) }
+    }
+
+    fn count(&self, reading: &Reading, counter: &mut Counter, block: &Block) -> Result<()> {
+        let check = |text: &[u8]| match self.bpe.alphabet {
+            BaseAlphabet::Bytes => Ok(()),
+            BaseAlphabet::Chars => utf8(text).map(|_| ()),
+        };
+        counter.count(reading, block, &self.bpe.pattern, check, &self.room)
+    }
+
+    fn end(self, counters: Vec<Counter>, sources: Vec<Source>) -> Counted {
+        let (counters, notes) = counters.into_iter().map(Counter::into_parts).unzip();
+        Counted { counters, notes: self.room.has_been_enough().then_some(notes), sources }
     }
 }
 
@@ -87,13 +125,13 @@ pub(super) fn survey(plan: &Plan, corpus: &Corpus, monitor: &Monitor) -> Result<
 pub(super) fn vocabulary(
     plan: &Plan,
     reading: &Reading,
-    counters: Option<Vec<WordCounter>>,
+    counted: Option<Counted>,
     source_bytes: u64,
     times: &mut Times,
 ) -> Result<Learned> {
     let (specials, special_ids) = (&plan.specials, plan.special_ids);
     let known = KnownWords::default();
-    let untrained = |vocabulary| Learned { vocabulary, known, stop: None, n_words: 0, n_pretokens: 0 };
+    let untrained = |vocabulary| Learned { vocabulary, known, stop: None, n_words: 0, n_pretokens: 0, counted: None };
     match &plan.tokenizer {
         Tokenizer::Given(vocabulary) => Ok(untrained(vocabulary.clone())),
         Tokenizer::Byte => Ok(untrained(Arc::new(Vocabulary::byte(specials, special_ids)?))),
@@ -106,19 +144,22 @@ pub(super) fn vocabulary(
         }
         Tokenizer::Bpe(bpe) => {
             let begin = Instant::now();
-            let counters = match counters {
-                Some(counters) => counters,
+            let mut counted = match counted {
+                Some(counted) => counted,
                 None => {
                     reading.monitor.start("counting", source_bytes);
-                    each_training_text(reading, WordCounter::new, |counter, text| add_words(bpe, counter, text))?
+                    count(reading, bpe, plan)?
                 }
             };
-            let words = Words::merge(counters, reading.n_threads)?;
+            let words = Words::merge(&counted.counters, reading.n_threads)?;
+            if counted.notes.is_none() {
+                counted.counters = Vec::new();
+            }
             times.counting += begin.elapsed();
             let begin = Instant::now();
-            let learned = train_on(&words, bpe, plan, reading);
+            let learned = train_on(&words, bpe, plan, reading)?;
             times.merging = begin.elapsed();
-            learned
+            Ok(Learned { counted: Some(counted), ..learned })
         }
     }
 }
@@ -162,6 +203,7 @@ fn train_on(words: &Words, bpe: &Bpe, plan: &Plan, reading: &Reading) -> Result<
         stop: Some(trained.stop),
         n_words: words.len() as u64,
         n_pretokens: words.n_pretokens(),
+        counted: None,
     })
 }
 
@@ -184,19 +226,26 @@ fn special_tokens(number: usize) -> String {
     format!("{number} special token{}", if number == 1 { "" } else { "s" })
 }
 
-fn add_words(bpe: &Bpe, counter: &mut WordCounter, text: &[u8]) -> Result<()> {
-    if bpe.alphabet == BaseAlphabet::Chars {
-        utf8(text)?;
-    }
-    counter.add(&bpe.pattern, text)
+/// Counts the words of a corpus whose split is known.
+fn count(reading: &Reading, bpe: &Bpe, plan: &Plan) -> Result<Counted> {
+    let counting = Counting::new(bpe, plan.note_bytes);
+    let sources = &reading.survey.sources;
+    let pass = if plan.vocabulary_only { Pass::Again(sources) } else { Pass::Last(sources) };
+    let look = |counter: &mut Counter, block: &Block| counting.count(reading, counter, block);
+    let counted = reading.corpus.each_block(pass, reading.n_threads, reading.monitor, Counter::default, look);
+    counted.map(|(counters, sources)| counting.end(counters, sources))
 }
 
 fn characters(reading: &Reading) -> Result<BTreeSet<char>> {
-    let sets = each_training_text(reading, BTreeSet::new, |set, text| {
-        set.extend(utf8(text)?.chars());
-        Ok(())
-    })?;
-    Ok(sets.into_iter().flatten().collect())
+    let look = |set: &mut BTreeSet<char>, block: &Block| {
+        reading.training_text(block, |text| {
+            set.extend(utf8(text)?.chars());
+            Ok(())
+        })
+    };
+    let pass = Pass::Again(&reading.survey.sources);
+    let sets = reading.corpus.each_block(pass, reading.n_threads, reading.monitor, BTreeSet::new, look);
+    sets.map(|(sets, _)| sets.into_iter().flatten().collect())
 }
 
 fn utf8(text: &[u8]) -> Result<&str> {
@@ -206,28 +255,20 @@ fn utf8(text: &[u8]) -> Result<&str> {
     })
 }
 
-/// Reads the text of the training documents, special tokens left out, in stretches that no word reaches over.
-fn each_training_text<S: Send>(
-    reading: &Reading,
-    start: impl Fn() -> S + Sync,
-    work: impl Fn(&mut S, &[u8]) -> Result<()> + Sync,
-) -> Result<Vec<S>> {
-    let pass = Pass::Again(&reading.survey.sources);
-    let look = |state: &mut S, block: &Block| training_text(reading, block, |text| work(state, text));
-    reading.corpus.each_block(pass, reading.n_threads, reading.monitor, start, look).map(|(states, _)| states)
-}
-
-/// The same of one block.
-fn training_text(reading: &Reading, block: &Block, mut work: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let corpus = reading.corpus;
-    reading.survey.parts(corpus, reading.split, block, |part| match part.side {
-        Side::Val => Ok(()),
-        Side::Train => {
-            let texts = corpus.stretches(block.input, part.text, |start, stretch| match stretch {
-                Stretch::Text(text) => work(text).map_err(|error| error.moved(start as u64)),
-                Stretch::Special(_) => Ok(()),
-            });
-            texts.map_err(|error| block.in_document(part.document, part.offset, error))
-        }
-    })
+impl Reading<'_> {
+    /// Visits the text of the training documents of a block, special tokens left out, in stretches that no word reaches
+    /// over.
+    pub(super) fn training_text(&self, block: &Block, mut visit: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let corpus = self.corpus;
+        self.survey.parts(corpus, self.split, block, |part| match part.side {
+            Side::Val => Ok(()),
+            Side::Train => {
+                let texts = corpus.stretches(block.input, part.text, |start, stretch| match stretch {
+                    Stretch::Text(text) => visit(text).map_err(|error| error.moved(start as u64)),
+                    Stretch::Special(_) => Ok(()),
+                });
+                texts.map_err(|error| block.in_document(part.document, part.offset, error))
+            }
+        })
+    }
 }

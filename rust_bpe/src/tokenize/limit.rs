@@ -24,11 +24,8 @@ pub(super) fn byte_limits(
     n_threads: usize,
     monitor: &Monitor,
 ) -> Result<Vec<Option<u64>>> {
-    let counter = Counter {
-        encoder: TextEncoder::new(corpus, Encoder::new(vocabulary.clone())),
-        n_end_ids: u64::from(has_end),
-        limit,
-    };
+    let encoder = Encoder::new(vocabulary.clone());
+    let counter = Counter { encoder: TextEncoder::new(corpus, &encoder), n_end_ids: u64::from(has_end), limit };
     let counted: Vec<AtomicU64> = corpus.inputs.iter().map(|_| AtomicU64::new(0)).collect();
     let count = |state: &mut (Cache, Vec<BlockIds>), block: &Block| {
         // Blocks are handed out in order: when those that are done reach the limit, this one lies behind it.

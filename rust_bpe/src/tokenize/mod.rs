@@ -2,12 +2,15 @@
 //!
 //! At most three passes over the corpus: a [`Survey`] finds documents, bytes and the split; [`learn`] counts the words of
 //! the training documents (in the same pass where nothing is split off) and makes the vocabulary, unless one is given;
-//! [`encode`] writes the ids of both sides. The files are the same for any number of threads.
+//! [`encode`] writes the ids of both sides. Where counting has room to note which word stands where ([`notes`]), [`gather`]
+//! does that without reading the text again. The files are the same for any number of threads.
 
 mod encode;
+mod gather;
 mod in_order;
 mod learn;
 mod limit;
+mod notes;
 mod output;
 
 use std::path::PathBuf;
@@ -16,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::corpus::{Corpus, Cut, Field, Input, Markers, OpenRecords, Side, Source, Split, SplitRequest};
+use crate::corpus::{Corpus, Cut, Field, Input, Markers, OpenRecords, Pass, Side, Source, Split, SplitRequest};
 use crate::corpus::{Survey, SurveyOptions, Totals, hexadecimal};
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
@@ -25,6 +28,7 @@ use crate::token::TokenId;
 use crate::train::Stop;
 use crate::vocabulary::{END_OF_TEXT, FRONT_TOKENS, SpecialIds, Vocabulary};
 pub use learn::{AUTO_VOCAB_SIZES, BaseAlphabet, Bpe};
+pub use notes::NOTE_BYTES;
 pub use output::{SideReport, TokenFile};
 
 /// What to make of which text.
@@ -51,6 +55,9 @@ pub struct Job {
     pub n_threads: usize,
     /// Bytes of a block. The result is the same with any.
     pub block_bytes: usize,
+    /// Bytes that notes of the words may take between counting and encoding ([`NOTE_BYTES`]); the text is read again where
+    /// they are not enough. The result is the same with any.
+    pub note_bytes: usize,
     /// Make and write the vocabulary and no token files: the report then has no tokens, and no checksums of inputs.
     pub vocabulary_only: bool,
     /// An empty folder.
@@ -131,27 +138,24 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
         corpus.limits = limit::byte_limits(&corpus, vocabulary, has_end, limit, plan.survey.n_threads, monitor)?;
         monitor.start("reading", source_bytes);
     }
-    let (survey, counters) = learn::survey(&plan, &corpus, monitor)?;
+    let (survey, counted) = learn::survey(&plan, &corpus, monitor)?;
     check_text(&corpus, &survey.totals)?;
     let split = Split::choose(&plan.survey.split, &survey)?;
-    *(if counters.is_some() { &mut times.counting } else { &mut times.reading }) = begin.elapsed();
+    *(if counted.is_some() { &mut times.counting } else { &mut times.reading }) = begin.elapsed();
 
     let reading =
         Reading { corpus: &corpus, survey: &survey, split: &split, n_threads: plan.survey.n_threads, monitor };
-    let learned = learn::vocabulary(&plan, &reading, counters, source_bytes, &mut times)?;
-    let vocabulary = learned.vocabulary;
-    let encoder = Encoder::with_known(vocabulary.clone(), learned.known);
+    let learned = learn::vocabulary(&plan, &reading, counted, source_bytes, &mut times)?;
+    let vocabulary = learned.vocabulary.clone();
 
     let encoding = Instant::now();
     monitor.start("encoding", source_bytes);
     let end_of_text_id = id_of(&vocabulary);
     let has_val = split != Split::None || survey.totals.n_val_documents > 0;
-    let files = output::Files { folder: plan.out, dtype: vocabulary.dtype(), shard_tokens: plan.shard_tokens, has_val };
-    let encode::Encoded { train, val, sources } = if plan.vocabulary_only {
-        encode::Encoded { train: SideReport::default(), val: None, sources: survey.sources }
-    } else {
-        encode::encode(&reading, encoder, end_of_text_id, &files)?
-    };
+    let files =
+        output::Files { folder: plan.out.clone(), dtype: vocabulary.dtype(), shard_tokens: plan.shard_tokens, has_val };
+    let ((train, val), sources) =
+        if plan.vocabulary_only { Default::default() } else { write_ids(&reading, &learned, end_of_text_id, &files)? };
     let tokenizer_json = vocabulary.to_json();
     files.write("tokenizer.json", &tokenizer_json)?;
     times.encoding = encoding.elapsed();
@@ -172,6 +176,27 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     })
 }
 
+/// Writes the token files, from what was noted of the corpus or by reading it again. Returns its inputs as they lay, too.
+fn write_ids(
+    reading: &Reading,
+    learned: &learn::Learned,
+    end_of_text: Option<TokenId>,
+    files: &output::Files,
+) -> Result<(encode::Sides, Vec<Source>)> {
+    let encoder = Encoder::with_known(learned.vocabulary.clone(), &learned.known);
+    let Some(counted) = &learned.counted else {
+        return encode::encode(reading, Pass::Last(&reading.survey.sources), &encoder, end_of_text, files);
+    };
+    let sides = match &counted.notes {
+        Some(notes) => {
+            let markers = &reading.corpus.markers;
+            gather::gather(&counted.counters, notes, &encoder, markers, end_of_text, files, reading.monitor)?
+        }
+        None => encode::encode(reading, Pass::Again(&counted.sources), &encoder, end_of_text, files)?.0,
+    };
+    Ok((sides, counted.sources.clone()))
+}
+
 /// A job without its corpus.
 struct Plan {
     tokenizer: Tokenizer,
@@ -180,6 +205,7 @@ struct Plan {
     survey: SurveyOptions,
     limit_tokens: Option<u64>,
     shard_tokens: Option<u64>,
+    note_bytes: usize,
     vocabulary_only: bool,
     out: PathBuf,
 }
@@ -268,6 +294,7 @@ impl Job {
             survey,
             limit_tokens: self.limit_tokens,
             shard_tokens: self.shard_tokens,
+            note_bytes: if self.vocabulary_only { 0 } else { self.note_bytes },
             vocabulary_only: self.vocabulary_only,
             out: self.out,
         };

@@ -8,9 +8,14 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::in_order::InOrder;
 use crate::corpus::hexadecimal;
 use crate::error::{Error, Result};
+use crate::monitor::Monitor;
 use crate::token::Dtype;
+
+/// Blocks that may wait for an earlier one, for each thread.
+const MOST_WAITING: usize = 4;
 
 /// Of the `.idx.npy` files: fixed, because how many documents there are is known at the end.
 const NPY_HEADER_BYTES: usize = 128;
@@ -71,6 +76,16 @@ pub(super) struct SideWriter<'f> {
     text_bytes: u64,
 }
 
+/// Takes the chunks of both sides from all threads, in any order.
+pub(super) struct Output<'f> {
+    order: InOrder<[Chunk; 2], Writers<'f>>,
+}
+
+struct Writers<'f> {
+    train: SideWriter<'f>,
+    val: Option<SideWriter<'f>>,
+}
+
 struct Shard {
     name: String,
     file: Arc<File>,
@@ -93,6 +108,52 @@ impl Files {
     fn in_path(&self, name: &str) -> impl FnOnce(std::io::Error) -> Error {
         let path = self.folder.join(name);
         move |source| Error::Io { path, source }
+    }
+}
+
+impl<'f> Output<'f> {
+    pub fn new(files: &'f Files, n_threads: usize) -> Result<Self> {
+        let writers = Writers {
+            train: SideWriter::new(files, "train")?,
+            val: files.has_val.then(|| SideWriter::new(files, "val")).transpose()?,
+        };
+        Ok(Self { order: InOrder::new(writers, MOST_WAITING * n_threads) })
+    }
+
+    /// Writes the chunks of a block, of training and of validation; blocks are numbered from 0. The caller answers an
+    /// error with [`Output::abort`].
+    pub fn put(&self, block: usize, chunks: [Chunk; 2], monitor: &Monitor) -> Result<()> {
+        let mut ready = Vec::new();
+        let put = self.order.put(block, chunks, monitor, |writers, chunks| {
+            ready.extend(writers.append(chunks)?);
+            Ok(())
+        });
+        put.and_then(|()| {
+            ready.iter().try_for_each(|(chunk, places)| places.iter().try_for_each(|place| place.write(&chunk.ids)))
+        })
+    }
+
+    /// Frees the threads that wait for an earlier block, because it will never come.
+    pub fn abort(&self) {
+        self.order.abort();
+    }
+
+    /// What training and validation hold.
+    pub fn finish(self) -> Result<(SideReport, Option<SideReport>)> {
+        let writers = self.order.into_consumer();
+        Ok((writers.train.finish()?, writers.val.map(SideWriter::finish).transpose()?))
+    }
+}
+
+impl Writers<'_> {
+    /// Takes the chunks of a block; returns them with the places that they are to be written to.
+    fn append(&mut self, chunks: [Chunk; 2]) -> Result<Vec<(Chunk, Vec<Place>)>> {
+        let [train, val] = chunks;
+        let mut ready = vec![(self.train.append(&train)?, train)];
+        if let Some(writer) = &mut self.val {
+            ready.push((writer.append(&val)?, val));
+        }
+        Ok(ready.into_iter().map(|(places, chunk)| (chunk, places)).collect())
     }
 }
 

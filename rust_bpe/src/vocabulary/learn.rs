@@ -77,7 +77,7 @@ impl Learner {
     /// as [`train`] and [`Vocabulary::from_merges`].
     pub fn learn(self, options: &LearnOptions, monitor: &Monitor) -> Result<(Vocabulary, Stop)> {
         let n_threads = self.counters.len();
-        let words = Words::merge(self.counters, n_threads)?;
+        let words = Words::merge(&self.counters, n_threads)?;
         let alphabet = if self.over_bytes { Alphabet::Bytes } else { Alphabet::chars_of(&words)? };
         let n_specials = self.matcher.len();
         let smallest = alphabet.len() + n_specials;

@@ -12,7 +12,7 @@ use crate::parallel;
 /// So many words are sorted at a time: 160 KB, a third of a second-level cache.
 const WORDS_PER_SHARD: usize = 4096;
 
-/// The words of all counters, each once.
+/// The words of all counters, each once; those that never counted are left out.
 pub fn by_shards(counters: &[WordCounter], threads: usize) -> Vec<Words> {
     let n_words: usize = counters.iter().map(WordCounter::len).sum();
     let n_shards = n_words.div_ceil(WORDS_PER_SHARD).max(1);
@@ -43,17 +43,19 @@ fn join_shard<'c, K: Key + 'c>(
     keys.sort_unstable_by_key(|&(hash, key, _)| (hash, key));
     for same in keys.chunk_by(|a, b| a.1 == b.1) {
         let count = same.iter().fold(0, |total: u64, &(_, _, count)| total.saturating_add(count));
-        same[0].1.with_bytes(|word| words.push(word, count));
+        if count > 0 {
+            same[0].1.with_bytes(|word| words.push(word, count));
+        }
     }
 }
 
 fn long_words(counters: &[WordCounter]) -> Words {
     let mut counts: FxHashMap<&[u8], u64> = FxHashMap::default();
-    for (word, &count) in counters.iter().flat_map(|counter| &counter.long) {
+    for (word, &(count, _)) in counters.iter().flat_map(|counter| &counter.long) {
         let total = counts.entry(word).or_default();
         *total = total.saturating_add(count);
     }
-    let mut counts: Vec<_> = counts.into_iter().collect();
+    let mut counts: Vec<_> = counts.into_iter().filter(|&(_, count)| count > 0).collect();
     counts.sort_unstable_by_key(|&(word, _)| word);
     let mut words = Words::default();
     counts.into_iter().for_each(|(word, count)| words.push(word, count));

@@ -24,9 +24,17 @@ use table::{BATCH, Table};
 pub struct WordCounter {
     short: Table<Key16>,
     medium: Table<Key32>,
-    long: FxHashMap<Box<[u8]>, u64>,
+    /// Counts and numbers.
+    long: FxHashMap<Box<[u8]>, (u64, u32)>,
     ends: Vec<usize>,
 }
+
+/// The marks of the three tiers in what [`WordCounter::note`] writes; numbers below them go from 0 in each tier.
+pub const TIER_SHIFT: u32 = 30;
+pub const N_TIERS: usize = 3;
+const SHORT: u32 = 0;
+const MEDIUM: u32 = 1 << TIER_SHIFT;
+const LONG: u32 = 2 << TIER_SHIFT;
 
 impl WordCounter {
     pub fn new() -> Self {
@@ -36,13 +44,28 @@ impl WordCounter {
     /// Counts the pre-tokens of `text`, which has real edges on both sides (a document, or a piece cut at
     /// [`Pattern::safe_cut`]). Errors are the pattern's.
     pub fn add(&mut self, pattern: &Pattern, text: &[u8]) -> Result<()> {
+        self.each_batch(pattern, text, |counter, start, ends| counter.add_pretokens(text, start, ends))
+    }
+
+    /// The same, each pre-token `count` times, and writes the number of each one's word, with the mark of its tier, behind
+    /// `numbers`. A word that counts 0 times is numbered and not trained on.
+    pub fn note(&mut self, pattern: &Pattern, text: &[u8], count: u64, numbers: &mut Vec<u32>) -> Result<()> {
+        self.each_batch(pattern, text, |counter, start, ends| counter.note_pretokens(text, start, ends, count, numbers))
+    }
+
+    fn each_batch(
+        &mut self,
+        pattern: &Pattern,
+        text: &[u8],
+        mut take: impl FnMut(&mut Self, usize, &[usize]),
+    ) -> Result<()> {
         let mut ends = std::mem::take(&mut self.ends);
         let mut splitter = pattern.splitter(text);
         let mut start = 0;
         while start < text.len() {
             splitter.next(start, &mut ends)?;
             let Some(&last) = ends.last() else { break };
-            self.add_pretokens(text, start, &ends);
+            take(self, start, &ends);
             start = last;
         }
         self.ends = ends;
@@ -90,14 +113,52 @@ impl WordCounter {
             self.medium.count_batch(n_medium);
         }
     }
+
+    fn note_pretokens(&mut self, text: &[u8], mut start: usize, ends: &[usize], count: u64, numbers: &mut Vec<u32>) {
+        for ends in ends.chunks(BATCH) {
+            let first = numbers.len();
+            numbers.resize(first + ends.len(), 0);
+            let numbers = &mut numbers[first..];
+            let (mut short, mut medium) = (self.short.batch(), self.medium.batch());
+            for (place, &end) in ends.iter().enumerate() {
+                let len = end - start;
+                if len <= Key16::MAX_LEN {
+                    short.push_at(Key16::of(text, start, len), place);
+                } else if len <= Key32::MAX_LEN {
+                    medium.push_at(Key32::of(text, start, len), place);
+                } else {
+                    numbers[place] = LONG | add_long(&mut self.long, &text[start..end], count);
+                }
+                start = end;
+            }
+            let (n_short, n_medium) = (short.len(), medium.len());
+            self.short.note_batch(n_short, count, SHORT, numbers);
+            self.medium.note_batch(n_medium, count, MEDIUM, numbers);
+        }
+    }
+
+    /// The number of words in each tier.
+    pub fn tier_sizes(&self) -> [usize; N_TIERS] {
+        [self.short.len(), self.medium.len(), self.long.len()]
+    }
+
+    /// Visits all words with their marked numbers, in no order.
+    pub fn for_each_noted(&self, mut visit: impl FnMut(u32, &[u8])) {
+        self.short.for_each(|number, key| key.with_bytes(|word| visit(number | SHORT, word)));
+        self.medium.for_each(|number, key| key.with_bytes(|word| visit(number | MEDIUM, word)));
+        self.long.iter().for_each(|(word, &(_, number))| visit(number | LONG, word));
+    }
 }
 
-fn add_long(counts: &mut FxHashMap<Box<[u8]>, u64>, word: &[u8], count: u64) {
-    if let Some(total) = counts.get_mut(word) {
+/// Returns the word's number.
+fn add_long(words: &mut FxHashMap<Box<[u8]>, (u64, u32)>, word: &[u8], count: u64) -> u32 {
+    if let Some((total, number)) = words.get_mut(word) {
         *total = total.saturating_add(count);
-    } else {
-        counts.insert(word.into(), count);
+        return *number;
     }
+    let number = words.len() as u32; // as in the tables
+    words.insert(word.into(), (count, number));
+    number
 }
 
 /// Distinct words with their counts, numbered from 0, the most frequent ones first. The order is the same with any number of threads, and
@@ -116,9 +177,8 @@ impl Words {
     ///
     /// Errors: [`Error::Setting`] when the text holds more than 2^64 bytes of pre-tokens, counting repetitions. The
     /// bound means that no count of a word or of a pair can overflow later.
-    pub fn merge(counters: Vec<WordCounter>, threads: usize) -> Result<Words> {
-        let parts = merge::by_shards(&counters, threads);
-        drop(counters);
+    pub fn merge(counters: &[WordCounter], threads: usize) -> Result<Words> {
+        let parts = merge::by_shards(counters, threads);
         Words::concat(parts).most_frequent_first().check_total()
     }
 

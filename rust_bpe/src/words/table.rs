@@ -16,6 +16,8 @@ pub struct Table<K> {
     len: usize,
     /// Keys to be counted once each, with their hashes.
     batch: Box<[(K, u64); BATCH]>,
+    /// Where each of them stands among the pre-tokens of all lengths; for [`Table::note_batch`] alone.
+    places: Box<[u16; BATCH]>,
 }
 
 /// A batch that is being filled: a value of its own, so that all of it stays in registers.
@@ -23,6 +25,7 @@ pub struct Batch<'t, K> {
     slots: &'t [Slot<K>],
     shift: u32,
     keys: &'t mut [(K, u64); BATCH],
+    places: &'t mut [u16; BATCH],
     n_keys: usize,
 }
 
@@ -32,6 +35,8 @@ pub struct Batch<'t, K> {
 struct Slot<K> {
     key: K,
     count: u64,
+    /// Keys are numbered from 0 as they come.
+    number: u32,
 }
 
 /// The most keys that are pushed before they are counted.
@@ -47,6 +52,13 @@ impl<K: Key> Batch<'_, K> {
         memory::prefetch(self.slots, (hash >> self.shift) as usize);
         self.keys[self.n_keys % BATCH] = (key, hash);
         self.n_keys += 1;
+    }
+
+    /// The same for a key whose number is to be noted at `place`.
+    #[inline(always)]
+    pub fn push_at(&mut self, key: K, place: usize) {
+        self.places[self.n_keys % BATCH] = place as u16; // places are below `BATCH`
+        self.push(key);
     }
 
     pub fn len(&self) -> usize {
@@ -67,6 +79,7 @@ impl<K: Key> Table<K> {
             shift: 64 - size_log2,
             len: 0,
             batch: Box::new([(K::default(), 0); BATCH]),
+            places: Box::new([0; BATCH]),
         }
     }
 
@@ -76,7 +89,7 @@ impl<K: Key> Table<K> {
 
     /// The batch, to be filled with at most [`BATCH`] keys.
     pub fn batch(&mut self) -> Batch<'_, K> {
-        Batch { slots: &self.slots, shift: self.shift, keys: &mut self.batch, n_keys: 0 }
+        Batch { slots: &self.slots, shift: self.shift, keys: &mut self.batch, places: &mut self.places, n_keys: 0 }
     }
 
     /// Counts the first `n_keys` keys of the batch.
@@ -89,6 +102,24 @@ impl<K: Key> Table<K> {
                 slot.count += 1;
             } else {
                 self.add_past_home(key, hash, 1);
+            }
+        }
+    }
+
+    /// The same, each key `count` times, and writes their numbers, with the bits of `mark`, to their places in `numbers`.
+    pub fn note_batch(&mut self, n_keys: usize, count: u64, mark: u32, numbers: &mut [u32]) {
+        self.reserve(n_keys);
+        for i in 0..n_keys {
+            let (key, hash) = self.batch[i % BATCH];
+            let slot = &mut self.slots[(hash >> self.shift) as usize];
+            let number = if slot.key == key {
+                slot.count += count;
+                slot.number
+            } else {
+                self.add_past_home(key, hash, count)
+            };
+            if let Some(place) = numbers.get_mut(usize::from(self.places[i % BATCH])) {
+                *place = number | mark;
             }
         }
     }
@@ -114,20 +145,27 @@ impl<K: Key> Table<K> {
         }
     }
 
-    /// Counts a key wherever it is; there is room for it.
-    fn add_past_home(&mut self, key: K, hash: u64, count: u64) {
+    /// Visits all keys with their numbers.
+    pub fn for_each(&self, mut visit: impl FnMut(u32, K)) {
+        let filled = self.slots.iter().filter(|slot| !slot.key.is_empty());
+        filled.for_each(|slot| visit(slot.number, slot.key));
+    }
+
+    /// Counts a key wherever it is; there is room for it. Returns its number.
+    fn add_past_home(&mut self, key: K, hash: u64, count: u64) -> u32 {
         let mask = self.slots.len() - 1;
         let mut index = (hash >> self.shift) as usize;
         loop {
             let slot = &mut self.slots[index & mask];
             if slot.key == key {
                 slot.count = slot.count.saturating_add(count);
-                return;
+                return slot.number;
             }
             if slot.key.is_empty() {
-                *slot = Slot { key, count };
+                let number = self.len as u32; // noted words are fewer than 2^30; other counters do not ask
+                *slot = Slot { key, count, number };
                 self.len += 1;
-                return;
+                return number;
             }
             index += 1;
         }
@@ -145,9 +183,14 @@ impl<K: Key> Table<K> {
     fn grow(&mut self) {
         let larger = Table::with_size_log2(64 - self.shift + 1);
         let old = std::mem::replace(self, larger);
-        self.batch = old.batch;
+        (self.batch, self.places, self.len) = (old.batch, old.places, old.len);
+        let mask = self.slots.len() - 1;
         for slot in old.slots.into_iter().filter(|slot| !slot.key.is_empty()) {
-            self.add_past_home(slot.key, slot.key.hash(), slot.count);
+            let mut index = (slot.key.hash() >> self.shift) as usize;
+            while !self.slots[index & mask].key.is_empty() {
+                index += 1;
+            }
+            self.slots[index & mask] = slot;
         }
     }
 }

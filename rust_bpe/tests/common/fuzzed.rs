@@ -20,7 +20,7 @@ pub fn train(data: &[u8]) {
         counters[usize::from(count % 2 == 0)].add_word(&rest[..len], count);
         rest = rest.get(len + 2..).unwrap_or_default();
     }
-    let words = Words::merge(counters.into(), 2).expect("2,000 bytes, at most 2^50 times");
+    let words = Words::merge(&counters, 2).expect("2,000 bytes, at most 2^50 times");
     let options = TrainOptions {
         ties: [Ties::Bytes, Ties::Ids, Ties::HuggingFace][usize::from(ties % 3)],
         min_frequency: u64::from(min_frequency % 8),
