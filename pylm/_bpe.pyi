@@ -184,6 +184,7 @@ def tokenize_corpus(
     inputs: Sequence[tuple[PathLike[str], str, str, bool]],
     out: PathLike[str],
     tokenizer: Tokenizer | str,
+    words: PathLike[str] | None,
     pattern: str,
     alphabet: str,
     vocab_size: int | None,
@@ -209,10 +210,11 @@ def tokenize_corpus(
     """Fill the empty folder `out` with token files, document offsets and tokenizer.json, and return a report.
 
     `inputs` are (path, format, packing, is_val): text, lines, jsonl or parquet; none, gz, zst or xz. `tokenizer` is
-    bpe, byte, char, or a vocabulary to use as it is. `split` is none, auto, hash or tail; `end_of_text` None is the
-    vocabulary's own. With `vocabulary_only` tokenizer.json alone is written. Sizes are in bytes unpacked, of tokens
-    where the name says so. `progress` is called about twenty times a second with the stage (reading, counting, encoding
-    in bytes on disk; merging in merges), done and total.
+    bpe, byte, char, or a vocabulary to use as it is, then `words` is the tokenizer.words beside it, if any. `split` is
+    none, auto, hash or tail; `end_of_text` None is the vocabulary's own. With `vocabulary_only` tokenizer.json alone is
+    written, else tokenizer.words too. Sizes are in bytes unpacked, of tokens where the name says so. `progress` is
+    called about twenty times a second with the stage (reading, counting, encoding in bytes on disk; merging in merges),
+    done and total.
 
     Raises ConfigError for settings, DataError for inputs and the disk, KeyboardInterrupt or whatever `progress` or a
     signal handler raises; `out` then holds a part of the files.

@@ -1,6 +1,7 @@
 """`pylm tokenize`: the documents of every format, the folder as it should be, and one line for whatever goes wrong."""
 
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -332,6 +333,32 @@ def test_a_given_tokenizer_is_known_by_its_content() -> None:
     Tokenizer.train(["other"], vocab_size=258).save("t.json")
     with pytest.raises(DataError, match="was made with another tokenizer"):
         tokenize([text], given, out=Path("out"))
+
+
+def test_words_are_kept_beside_the_tokenizer_and_only_save_time(real_text: bytes) -> None:
+    Path("text").write_bytes(real_text)
+    Path("other").write_bytes(real_text[len(real_text) // 2 :])
+    first = tokenize(["text"], Settings(vocab_size=400), jobs=2).dataset
+    words = first / "tokenizer.words"
+    assert words.stat().st_size > 10_000
+    tokenizer_sha256 = hashlib.sha256((first / "tokenizer.json").read_bytes()).digest()
+    assert words.read_bytes()[:48] == b"pylm words 1\n\0\0\0" + tokenizer_sha256
+
+    def ids(out: str, tokenizer: Path) -> bytes:
+        made = tokenize(["other"], Settings(tokenizer=str(tokenizer)), out=Path(out), force=True).dataset
+        return (made / "train.bin").read_bytes()
+
+    expected = ids("with", first)
+    assert (Path("with") / "tokenizer.words").stat().st_size >= words.stat().st_size
+    assert ids("chained", Path("with/tokenizer.json")) == expected
+    damaged = bytearray(words.read_bytes())
+    damaged[5_000] ^= 1
+    words.write_bytes(damaged)
+    assert ids("damaged", first) == expected
+    words.unlink()
+    assert ids("without", first) == expected
+    # It is no part of the dataset: made already, with it or without.
+    assert tokenize(["text"], Settings(vocab_size=400)).report is None
 
 
 def test_the_report_has_what_was_done() -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MADE_HERE = ("bpe", "byte", "char")
 
+WORDS_FILE = "tokenizer.words"  # what the core keeps beside the tokenizer.json of a dataset
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -48,6 +50,12 @@ class Inputs:
             shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
         files = (replace(file, path=spool) if file.path == Path(STDIN) else file for file in self.files)
         return replace(self, files=tuple(files))
+
+    def words(self, settings: Settings) -> Path | None:
+        """The words that were encoded before, where the given vocabulary is a dataset's; they only save time."""
+        path = Path(settings.tokenizer)
+        words = (path if path.is_dir() else path.parent) / WORDS_FILE
+        return words if self.given is not None and words.is_file() else None
 
     def is_val(self, index: int) -> bool:
         """Whether an input is validation text as a whole."""

@@ -147,6 +147,7 @@ def _run(
         ],
         out=folder,
         tokenizer=settings.tokenizer if inputs.given is None else inputs.given._core,
+        words=inputs.words(settings),
         pattern=settings.pattern,
         alphabet=settings.alphabet,
         vocab_size=settings.vocab_size,

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use common::Generator;
 use folder::Folder;
 use rust_bpe::corpus::*;
-use rust_bpe::encode::{Cache, Encoder};
+use rust_bpe::encode::{Cache, Encoder, KnownWords};
 use rust_bpe::monitor::Monitor;
 use rust_bpe::pretokenize::Pattern;
 use rust_bpe::special::Special;
 use rust_bpe::tokenize::*;
 use rust_bpe::train::{Stop, Ties};
 use rust_bpe::vocabulary::{SpecialIds, Vocabulary};
+use sha2::{Digest, Sha256};
 
 const END: &str = "<|endoftext|>";
 const USER: &str = "<|user|>";
@@ -33,6 +34,7 @@ fn job(path: &Path, out: &Path, tokenizer: Tokenizer) -> Job {
         limit_tokens: None,
         records: None,
         tokenizer,
+        words: None,
         specials: vec![END.into()],
         special_ids: SpecialIds::End,
         end_of_text: EndOfText::Auto,
@@ -229,6 +231,45 @@ fn files_are_the_same_from_notes_and_from_the_text() {
         }
     }
     assert_eq!(n_jobs, 108);
+}
+
+/// The words that a job leaves beside its vocabulary make another one faster and change nothing.
+#[test]
+fn words_beside_a_vocabulary_change_no_ids() {
+    let folder = Folder::new();
+    let (text, other) = (folder.write("text.txt", &sample(8, 2000)), folder.write("other.txt", &sample(9, 2000)));
+    let first = folder.0.join("first");
+    let vocabulary = run_job(job(&text, &first, Tokenizer::Bpe(bpe(Some(300))))).unwrap().vocabulary;
+    let given = |words: Option<&Path>, name: &str, n_threads| {
+        let out = folder.0.join(name);
+        let mut job = job(&other, &out, Tokenizer::Given(vocabulary.clone()));
+        (job.words, job.n_threads, job.block_bytes) = (words.map(Into::into), n_threads, 2000);
+        job.specials = Vec::new();
+        run_job(job).unwrap();
+        (fs::read(out.join("train.bin")).unwrap(), fs::read(out.join("val.bin")).unwrap(), out.join(WORDS_FILE))
+    };
+    let expected = given(None, "without", 1);
+    let sha256 = Sha256::digest(fs::read(first.join("tokenizer.json")).unwrap()).into();
+    let read =
+        |path: &Path| KnownWords::from_bytes(&fs::read(path).unwrap_or_default(), &sha256, vocabulary.largest_id());
+    let in_first = first.join(WORDS_FILE);
+    assert!(read(&in_first).unwrap().len() > 20 && read(&expected.2).unwrap().len() > 20);
+    for (path, n_threads) in [(&in_first, 1), (&expected.2, 3), (&other, 1), (&folder.0.join("none"), 2)] {
+        let found = given(Some(path), "with", n_threads);
+        assert!((found.0, found.1) == (expected.0.clone(), expected.1.clone()), "{}", path.display());
+        // What was known before and what was met, each once.
+        let words = read(&found.2).unwrap();
+        let distinct: std::collections::HashSet<_> = words.iter().map(|(word, _)| word).collect();
+        assert_eq!(distinct.len(), words.len());
+        let encoder = Encoder::new(vocabulary.clone());
+        for (word, tokens) in words.iter() {
+            let mut ids: Vec<u32> = Vec::new();
+            encoder.encode(word, Special::Text, &mut Cache::new(), &mut ids).unwrap();
+            assert_eq!(ids, tokens);
+        }
+        let known_before = read(path).unwrap_or_default();
+        assert!(known_before.iter().all(|(word, _)| distinct.contains(word)));
+    }
 }
 
 /// Where nothing is split off, words are counted in the first pass; dropping duplicates takes passes of their own.

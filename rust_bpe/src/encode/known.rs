@@ -3,6 +3,7 @@
 //! Each encoding thread begins with them, and is spared merging the words of its corpus anew: a sixth of the time of
 //! `pylm tokenize` on 74 MB of English.
 
+use super::Cache;
 use crate::token::TokenId;
 use crate::train::Encodings;
 use crate::words::Words;
@@ -18,10 +19,18 @@ const LONG_WORDS_BYTES: usize = 4 << 20;
 /// The tokens of words, the most frequent first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownWords {
-    bytes: Vec<u8>,
-    ids: Vec<TokenId>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) ids: Vec<TokenId>,
     /// Where each word ends in `bytes`, and where its tokens end in `ids`.
-    ends: Vec<(u32, u32)>,
+    pub(super) ends: Vec<(u32, u32)>,
+}
+
+impl<'w> FromIterator<(&'w [u8], &'w [TokenId])> for KnownWords {
+    fn from_iter<I: IntoIterator<Item = (&'w [u8], &'w [TokenId])>>(words: I) -> Self {
+        let mut known = Self::default();
+        words.into_iter().for_each(|(word, tokens)| known.push(word, tokens.iter().copied()));
+        known
+    }
 }
 
 impl KnownWords {
@@ -38,6 +47,24 @@ impl KnownWords {
             }
         }
         known
+    }
+
+    /// What caches of one encoder remember. The shortest come first, and of too many are kept: the frequent ones mostly are
+    /// short.
+    pub fn of_caches(caches: &[Cache]) -> Self {
+        let mut by_length: [Self; LONG_WORD + 2] = std::array::from_fn(|_| Self::default());
+        let mut tokens = Vec::new();
+        for (index, cache) in caches.iter().enumerate() {
+            let earlier = &caches[..index];
+            cache.tables.for_each(|word, ids| {
+                let words = &mut by_length[word.len().min(LONG_WORD + 1)];
+                let is_room = word.len() <= LONG_WORD || words.bytes.len() + word.len() <= LONG_WORDS_BYTES;
+                if is_room && !earlier.iter().any(|cache| cache.tables.recall(word, &mut tokens)) {
+                    words.push(word, ids.iter().copied());
+                }
+            });
+        }
+        by_length.iter().flat_map(Self::iter).take(MOST_WORDS).collect()
     }
 
     /// At most 2^18 words of at most 2^6 bytes, and the long ones: what they hold together is counted in 32 bits.

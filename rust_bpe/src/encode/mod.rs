@@ -15,6 +15,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod words;
+mod words_file;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -115,6 +115,19 @@ impl Tables {
         }
     }
 
+    /// Visits all words with their tokens, in no order.
+    pub fn for_each(&self, mut visit: impl FnMut(&[u8], &[TokenId])) {
+        for (word, &(start, end)) in &self.long_words.places {
+            visit(word, &self.long_words.ids[start as usize..end as usize]);
+        }
+        let mut visit = |word: &[u8], found| match found {
+            Found::Ids(ids, count) => visit(word, &ids[..count]),
+            Found::Spilled(start, end) => visit(word, &self.spilled[start as usize..end as usize]),
+        };
+        self.short.for_each(&mut visit);
+        self.medium.for_each(&mut visit);
+    }
+
     fn forget(&mut self) {
         self.short.clear();
         self.medium.clear();

@@ -124,7 +124,24 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         let bucket = self.buckets.get(self.bucket_of(key))?; // none before the first is put there
         let is_same =
             |entry: &&[u64; SIZE]| entry[..KEY - 1] == key[..KEY - 1] && entry[KEY - 1] & KEY_BITS == key[KEY - 1];
-        let entry = bucket.0.iter().find(is_same)?;
+        bucket.0.iter().find(is_same).and_then(|entry| self.found(entry))
+    }
+
+    /// Visits all pre-tokens, in no order.
+    pub fn for_each(&self, mut visit: impl FnMut(&[u8], Found)) {
+        for entry in self.buckets.iter().flat_map(|bucket| &bucket.0) {
+            let Some(found) = self.found(entry) else { continue };
+            let mut bytes = [0; MEDIUM_BYTES + 1];
+            for (place, word) in bytes.chunks_exact_mut(8).zip(&entry[..KEY]) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+            // The last byte has the length, beyond 16 in a key of 32 bytes, below the number of ids.
+            let length = usize::from(bytes[8 * KEY - 1] & 0xF) + if 8 * KEY > 16 { 16 } else { 0 };
+            visit(&bytes[..length], found);
+        }
+    }
+
+    fn found(&self, entry: &[u64; SIZE]) -> Option<Found> {
         match count_of(entry[KEY - 1]) {
             0 => None,
             SPILLED => Some(Found::Spilled(entry[KEY] as u32, (entry[KEY] >> 32) as u32)),

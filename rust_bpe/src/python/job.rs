@@ -34,7 +34,7 @@ enum Vocabulary<'py> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (*, inputs, out, tokenizer, pattern, alphabet, vocab_size, ties, min_frequency, max_token_bytes,
+#[pyo3(signature = (*, inputs, out, tokenizer, words, pattern, alphabet, vocab_size, ties, min_frequency, max_token_bytes,
     special_tokens, special_ids, end_of_text, bare_documents, field, split, val_fraction, split_seed, drop_duplicates,
     limit_bytes, limit_tokens, shard_tokens, vocabulary_only, threads, progress))]
 #[allow(clippy::too_many_arguments)] // all of them by keyword: the settings of a job
@@ -43,6 +43,7 @@ fn tokenize_corpus<'py>(
     inputs: Vec<(PathBuf, String, String, bool)>,
     out: PathBuf,
     tokenizer: Vocabulary<'py>,
+    words: Option<PathBuf>,
     pattern: &str,
     alphabet: &str,
     vocab_size: Option<usize>,
@@ -95,6 +96,7 @@ fn tokenize_corpus<'py>(
         limit_tokens,
         records: Some(records_opener(field)),
         tokenizer,
+        words,
         specials: special_tokens,
         special_ids: special_ids_of(special_ids)?,
         end_of_text: match end_of_text {

@@ -3,22 +3,30 @@
 use super::Reading;
 use super::output::{Chunk, Files, Output, SideReport};
 use crate::corpus::{Block, Corpus, Pass, Side, Source, Stretch};
-use crate::encode::{Cache, Encoder, Id};
+use crate::encode::{Cache, Encoder, Id, KnownWords};
 use crate::error::Result;
 use crate::special::Special;
 use crate::token::{Dtype, TokenId};
 
-/// What is written of training, and of validation where there is any.
-pub(super) type Sides = (SideReport, Option<SideReport>);
+/// What was written, and from what.
+#[derive(Default)]
+pub(super) struct Encoded {
+    pub train: SideReport,
+    pub val: Option<SideReport>,
+    /// The inputs as they lay.
+    pub sources: Vec<Source>,
+    /// The words that were met.
+    pub known: KnownWords,
+}
 
-/// Encodes the documents of both sides into `files`, reading the corpus by `pass`. Returns the inputs as they lay, too.
+/// Encodes the documents of both sides into `files`, reading the corpus by `pass`.
 pub(super) fn encode(
     reading: &Reading,
     pass: Pass,
     encoder: &Encoder,
     end_of_text: Option<TokenId>,
     files: &Files,
-) -> Result<(Sides, Vec<Source>)> {
+) -> Result<Encoded> {
     match files.dtype {
         Dtype::U16 => encode_as::<u16>(reading, pass, encoder, end_of_text, files),
         Dtype::U32 => encode_as::<u32>(reading, pass, encoder, end_of_text, files),
@@ -31,7 +39,7 @@ fn encode_as<T: Id>(
     encoder: &Encoder,
     end_of_text: Option<TokenId>,
     files: &Files,
-) -> Result<(Sides, Vec<Source>)> {
+) -> Result<Encoded> {
     let output = Output::new(files, reading.n_threads)?;
     let block_encoder = BlockEncoder { reading, encoder: TextEncoder::new(reading.corpus, encoder), end_of_text };
     let work = |worker: &mut Worker<T>, block: &Block| {
@@ -39,8 +47,11 @@ fn encode_as<T: Id>(
         let put = encoded.and_then(|chunks| output.put(block.index, chunks, reading.monitor));
         put.inspect_err(|_| output.abort())
     };
-    let (_, sources) = reading.corpus.each_block(pass, reading.n_threads, reading.monitor, Worker::default, work)?;
-    output.finish().map(|sides| (sides, sources))
+    let (workers, sources) =
+        reading.corpus.each_block(pass, reading.n_threads, reading.monitor, Worker::default, work)?;
+    let (train, val) = output.finish()?;
+    let caches: Vec<Cache> = workers.into_iter().map(|worker| worker.cache).collect();
+    Ok(Encoded { train, val, sources, known: KnownWords::of_caches(&caches) })
 }
 
 /// What one thread keeps from block to block.

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::encode::{Sides, little_endian};
+use super::encode::little_endian;
 use super::notes::{NO_WORD, Note, SideNote};
-use super::output::{Chunk, Files, Output};
+use super::output::{Chunk, Files, Output, SideReport};
 use crate::corpus::Markers;
 use crate::encode::{Cache, Encoder, Id};
 use crate::error::Result;
@@ -23,7 +23,7 @@ pub(super) fn gather(
     end_of_text: Option<TokenId>,
     files: &Files,
     monitor: &Monitor,
-) -> Result<Sides> {
+) -> Result<(SideReport, Option<SideReport>)> {
     match files.dtype {
         Dtype::U16 => gather_as::<u16>(counters, notes, encoder, markers, end_of_text, files, monitor),
         Dtype::U32 => gather_as::<u32>(counters, notes, encoder, markers, end_of_text, files, monitor),
@@ -38,7 +38,7 @@ fn gather_as<T: Id>(
     end_of_text: Option<TokenId>,
     files: &Files,
     monitor: &Monitor,
-) -> Result<Sides> {
+) -> Result<(SideReport, Option<SideReport>)> {
     let specials = encoder.vocabulary().special_tokens();
     let marker_ids = markers.strings().iter().map(|name| specials.id_of(name));
     let others: Vec<Option<TokenId>> = std::iter::once(end_of_text).chain(marker_ids).collect();

@@ -13,7 +13,7 @@ mod limit;
 mod notes;
 mod output;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::corpus::{Corpus, Cut, Field, Input, Markers, OpenRecords, Pass, Side, Source, Split, SplitRequest};
 use crate::corpus::{Survey, SurveyOptions, Totals, hexadecimal};
-use crate::encode::Encoder;
+use crate::encode::{Encoder, KnownWords};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::token::TokenId;
@@ -30,6 +30,9 @@ use crate::vocabulary::{END_OF_TEXT, FRONT_TOKENS, SpecialIds, Vocabulary};
 pub use learn::{AUTO_VOCAB_SIZES, BaseAlphabet, Bpe};
 pub use notes::NOTE_BYTES;
 pub use output::{SideReport, TokenFile};
+
+/// Where the words that a job knew at its end are kept, beside the tokenizer.json that it wrote.
+pub const WORDS_FILE: &str = "tokenizer.words";
 
 /// What to make of which text.
 pub struct Job {
@@ -44,6 +47,9 @@ pub struct Job {
     /// The reader of records, where inputs hold some.
     pub records: Option<Box<OpenRecords>>,
     pub tokenizer: Tokenizer,
+    /// The [`WORDS_FILE`] of a given vocabulary, if there is one: its words need not be merged again. The ids are the same
+    /// with any or none.
+    pub words: Option<PathBuf>,
     /// Tokens whose strings, in files of text, are those tokens and not text. A vocabulary that is made gets them.
     pub specials: Vec<String>,
     pub special_ids: SpecialIds,
@@ -154,15 +160,29 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     let has_val = split != Split::None || survey.totals.n_val_documents > 0;
     let files =
         output::Files { folder: plan.out.clone(), dtype: vocabulary.dtype(), shard_tokens: plan.shard_tokens, has_val };
-    let ((train, val), sources) =
-        if plan.vocabulary_only { Default::default() } else { write_ids(&reading, &learned, end_of_text_id, &files)? };
     let tokenizer_json = vocabulary.to_json();
+    let tokenizer_sha256: [u8; 32] = Sha256::digest(&tokenizer_json).into();
     files.write("tokenizer.json", &tokenizer_json)?;
+    let encode::Encoded { train, val, sources, .. } = if plan.vocabulary_only {
+        encode::Encoded::default()
+    } else {
+        let known = match &plan.words {
+            Some(path) => read_words(path, &tokenizer_sha256, &vocabulary),
+            None => learned.known,
+        };
+        let encoder = Encoder::with_known(vocabulary.clone(), &known);
+        let encoded = write_ids(&reading, &encoder, learned.counted, end_of_text_id, &files)?;
+        let known = if encoded.known.is_empty() { &known } else { &encoded.known };
+        if !known.is_empty() {
+            files.write(WORDS_FILE, &known.to_bytes(&tokenizer_sha256))?;
+        }
+        encoded
+    };
     times.encoding = encoding.elapsed();
     times.total = begin.elapsed();
     Ok(Report {
         vocabulary,
-        tokenizer_sha256: hexadecimal(&Sha256::digest(&tokenizer_json)),
+        tokenizer_sha256: hexadecimal(&tokenizer_sha256),
         end_of_text_id,
         stop: learned.stop,
         n_words: learned.n_words,
@@ -176,30 +196,38 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     })
 }
 
-/// Writes the token files, from what was noted of the corpus or by reading it again. Returns its inputs as they lay, too.
+/// Writes the token files, from what was noted of the corpus or by reading it again.
 fn write_ids(
     reading: &Reading,
-    learned: &learn::Learned,
+    encoder: &Encoder,
+    counted: Option<learn::Counted>,
     end_of_text: Option<TokenId>,
     files: &output::Files,
-) -> Result<(encode::Sides, Vec<Source>)> {
-    let encoder = Encoder::with_known(learned.vocabulary.clone(), &learned.known);
-    let Some(counted) = &learned.counted else {
-        return encode::encode(reading, Pass::Last(&reading.survey.sources), &encoder, end_of_text, files);
-    };
-    let sides = match &counted.notes {
-        Some(notes) => {
+) -> Result<encode::Encoded> {
+    match counted {
+        None => encode::encode(reading, Pass::Last(&reading.survey.sources), encoder, end_of_text, files),
+        Some(learn::Counted { counters, notes: Some(notes), sources }) => {
             let markers = &reading.corpus.markers;
-            gather::gather(&counted.counters, notes, &encoder, markers, end_of_text, files, reading.monitor)?
+            let sides = gather::gather(&counters, &notes, encoder, markers, end_of_text, files, reading.monitor);
+            sides.map(|(train, val)| encode::Encoded { train, val, sources, known: KnownWords::default() })
         }
-        None => encode::encode(reading, Pass::Again(&counted.sources), &encoder, end_of_text, files)?.0,
-    };
-    Ok((sides, counted.sources.clone()))
+        Some(learn::Counted { sources, .. }) => {
+            let encoded = encode::encode(reading, Pass::Again(&sources), encoder, end_of_text, files);
+            encoded.map(|encoded| encode::Encoded { sources, known: KnownWords::default(), ..encoded })
+        }
+    }
+}
+
+/// The words of a file beside a vocabulary: none where it cannot be read, or is another vocabulary's.
+fn read_words(path: &Path, vocabulary_sha256: &[u8; 32], vocabulary: &Vocabulary) -> KnownWords {
+    let file = std::fs::read(path).unwrap_or_default();
+    KnownWords::from_bytes(&file, vocabulary_sha256, vocabulary.largest_id()).unwrap_or_default()
 }
 
 /// A job without its corpus.
 struct Plan {
     tokenizer: Tokenizer,
+    words: Option<PathBuf>,
     specials: Vec<String>,
     special_ids: SpecialIds,
     survey: SurveyOptions,
@@ -289,6 +317,7 @@ impl Job {
         };
         let plan = Plan {
             tokenizer: self.tokenizer,
+            words: self.words,
             specials: self.specials,
             special_ids: self.special_ids,
             survey,
