@@ -349,7 +349,8 @@ def test_words_are_kept_beside_the_tokenizer_and_only_save_time(real_text: bytes
         return (made / "train.bin").read_bytes()
 
     expected = ids("with", first)
-    assert (Path("with") / "tokenizer.words").stat().st_size >= words.stat().st_size
+    # A table of words met may drop one for another.
+    assert (Path("with") / "tokenizer.words").stat().st_size > 0.9 * words.stat().st_size
     assert ids("chained", Path("with/tokenizer.json")) == expected
     damaged = bytearray(words.read_bytes())
     damaged[5_000] ^= 1
