@@ -103,16 +103,19 @@ def train_ffbpe(job: Job) -> Found:
 
 
 def encode_pylm(job: Job) -> Found:
-    """A file to a file: text read, ids written, the inputs' checksum and the index of documents made."""
+    """A file to a file: text read, ids written, the inputs' checksum and the index of documents made.
+
+    Later passes take the tokenizer of the first one's dataset, with the words that it kept.
+    """
     from pylm.tokenize import Settings, tokenize
 
-    settings = Settings(tokenizer=str(Path(job["tokenizer"], "tokenizer.json")), val_fraction=0.0)
+    tokenizer, made = Path(job["tokenizer"], "tokenizer.json"), Path(job["out"], "dataset")
     _note_base()
     seconds = []
     for _ in range(job["passes"]):
-        outcome = tokenize(
-            [job["corpus"]], settings, out=Path(job["out"], "dataset"), jobs=job["threads"], force=True
-        )
+        settings = Settings(tokenizer=str(tokenizer), val_fraction=0.0)
+        outcome = tokenize([job["corpus"]], settings, out=made, jobs=job["threads"], force=True)
+        tokenizer = made
         assert outcome.report is not None
         seconds.append(_stages(outcome.report, "reading", "encoding"))
     _note_peak()

@@ -86,7 +86,7 @@ fn count(text: &[u8], threads: usize) -> Words {
             }
         }
     };
-    let counters = thread::scope(|scope| {
+    let counters: Vec<WordCounter> = thread::scope(|scope| {
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
         workers.into_iter().map(|worker| worker.join().expect("no panic")).chain([own]).collect()

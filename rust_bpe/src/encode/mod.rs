@@ -42,6 +42,9 @@ pub trait Id: Copy + Default + Send + Sync + 'static {
     fn from_id(id: TokenId) -> Self;
 
     fn to_id(self) -> TokenId;
+
+    /// The bytes of `ids` in little-endian order.
+    fn little_endian(ids: &[Self]) -> Vec<u8>;
 }
 
 impl Id for u16 {
@@ -55,6 +58,10 @@ impl Id for u16 {
     fn to_id(self) -> TokenId {
         self.into()
     }
+
+    fn little_endian(ids: &[Self]) -> Vec<u8> {
+        ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>().into_flattened()
+    }
 }
 
 impl Id for u32 {
@@ -67,6 +74,10 @@ impl Id for u32 {
 
     fn to_id(self) -> TokenId {
         self
+    }
+
+    fn little_endian(ids: &[Self]) -> Vec<u8> {
+        ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>().into_flattened()
     }
 }
 

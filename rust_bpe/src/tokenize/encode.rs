@@ -87,7 +87,7 @@ impl BlockEncoder<'_> {
             Ok(())
         })?;
         for (chunk, ids) in chunks.iter_mut().zip(ids) {
-            chunk.ids = little_endian(ids);
+            chunk.ids = T::little_endian(ids);
         }
         Ok(chunks)
     }
@@ -128,13 +128,4 @@ impl<'c> TextEncoder<'c> {
         self.encode(input, text, cache, &mut ids)?;
         Ok(ids.len() as u64)
     }
-}
-
-pub(super) fn little_endian<T: Id>(ids: &[T]) -> Vec<u8> {
-    let size = size_of::<T>();
-    let mut bytes = vec![0; size_of_val(ids)];
-    for (place, id) in bytes.chunks_exact_mut(size).zip(ids) {
-        place.copy_from_slice(&id.to_id().to_le_bytes()[..size]);
-    }
-    bytes
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::encode::little_endian;
 use super::notes::{NO_WORD, Note, SideNote};
 use super::output::{Chunk, Files, Output, SideReport};
 use crate::corpus::Markers;
@@ -126,7 +125,7 @@ impl<T: Id> IdTable<T> {
             start = end as usize;
         }
         self.append(&side.numbers[start..], ids);
-        chunk.ids = little_endian(ids);
+        chunk.ids = T::little_endian(ids);
         chunk
     }
 
