@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pylm.progress import ProgressLine
 
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SHORTEST_S = 0.2  # of a stage: before it a rate says nothing
 _QUIET_S = 0.5  # a job that ends sooner shows no progress, and never imports what draws it
 
 
@@ -205,11 +206,12 @@ class _Progress:
 
         if self._line is None:
             self._line = self._stack.enter_context(ProgressLine())
-        rate = done / max(1e-9, now - self._stage_started_s)
+        elapsed_s = now - self._stage_started_s
+        rate = done / elapsed_s if elapsed_s >= _SHORTEST_S else 0.0
         left = f", {duration((total - done) / rate)} left" if rate > 0 and total >= done else ""
         if stage == "merging":
-            self._line.update(f"{stage}: {done:,} of {total:,} merges, {rate:,.0f}/s{left}")
+            speed = f", {rate:,.0f}/s" if rate > 0 else ""
+            self._line.update(f"{stage}: {done:,} of {total:,} merges{speed}{left}")
         else:
-            self._line.update(
-                f"{stage}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:,.0f} MB/s{left}"
-            )
+            speed = f", {rate / 1e6:,.0f} MB/s" if rate > 0 else ""
+            self._line.update(f"{stage}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB{speed}{left}")
