@@ -85,6 +85,11 @@ fn files_of_gpt2_are_refused_or_hold() {
 }
 
 #[test]
+fn kept_words_are_refused_or_hold() {
+    check(include_str!("fuzzed/words.txt"), readers::words);
+}
+
+#[test]
 fn inputs_are_refused_or_give_the_same_documents_in_any_blocks() {
     check(include_str!("fuzzed/corpus.txt"), inputs::corpus);
 }

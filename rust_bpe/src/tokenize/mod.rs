@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::token::TokenId;
 use crate::train::Stop;
-use crate::vocabulary::{END_OF_TEXT, FRONT_TOKENS, SpecialIds, Vocabulary};
+use crate::vocabulary::{END_OF_TEXT, FRONT_TOKENS, SpecialIds, Vocabulary, read_file};
 pub use learn::{AUTO_VOCAB_SIZES, BaseAlphabet, Bpe};
 pub use notes::NOTE_BYTES;
 pub use output::{SideReport, TokenFile};
@@ -220,7 +220,7 @@ fn write_ids(
 
 /// The words of a file beside a vocabulary: none where it cannot be read, or is another vocabulary's.
 fn read_words(path: &Path, vocabulary_sha256: &[u8; 32], vocabulary: &Vocabulary) -> KnownWords {
-    let file = std::fs::read(path).unwrap_or_default();
+    let file = read_file(path).unwrap_or_default();
     KnownWords::from_bytes(&file, vocabulary_sha256, vocabulary.largest_id()).unwrap_or_default()
 }
 

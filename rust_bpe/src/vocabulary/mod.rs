@@ -256,7 +256,7 @@ fn check_merges(tokens: &TokenTable, merges: &[Merge]) -> std::result::Result<()
 }
 
 /// Reads a whole file, refusing one too large to be a vocabulary before anything is allocated for it.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let too_many =
         |size: u64| damaged(path, format!("{size} bytes are too many for a vocabulary ({MAX_VOCABULARY_FILE_BYTES})"));

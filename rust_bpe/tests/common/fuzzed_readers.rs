@@ -5,11 +5,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use rust_bpe::encode::{Cache, Encoder};
+use rust_bpe::encode::{Cache, Encoder, KnownWords};
 use rust_bpe::pretokenize::Pattern;
 use rust_bpe::reference;
 use rust_bpe::special::Special;
 use rust_bpe::vocabulary::{SpecialIds, Vocabulary};
+use sha2::{Digest, Sha256};
 
 /// A `tokenizer.json`: the input alone; and with its three parts, between empty lines, put into one over bytes as further
 /// tokens, as merges and as special tokens.
@@ -62,6 +63,25 @@ pub fn gpt2(data: &[u8]) {
         let again = Vocabulary::from_gpt2_bytes(&vocab, path, &merges, merges_path, None).expect("our own");
         assert_eq!(again.to_json(), vocabulary.to_json());
         holds(vocabulary, data);
+    }
+}
+
+/// A `tokenizer.words` of the vocabulary of bytes: the input between its name and its checksum. What is read is written
+/// the same, and an encoder begins with it.
+pub fn words(data: &[u8]) {
+    let file = [b"pylm words 1\n\0\0\0".as_slice(), &[0; 32], data].concat();
+    let file = [file.as_slice(), &Sha256::digest(&file)].concat();
+    let vocabulary = Arc::new(Vocabulary::byte(&[], SpecialIds::End).expect("the bytes"));
+    if let Some(words) = KnownWords::from_bytes(&file, &[0; 32], vocabulary.largest_id()) {
+        assert!(words.to_bytes(&[0; 32]) == file);
+        let encoder = Encoder::with_known(vocabulary, &words);
+        let (mut cache, mut ids) = (Cache::new(), Vec::<u32>::new());
+        for (word, _) in words.iter() {
+            ids.clear();
+            encoder.encode_pretoken(word, &mut cache, &mut ids).expect("no limits");
+            assert_eq!(ids.is_empty(), word.is_empty());
+        }
+        KnownWords::of_caches(&[cache]);
     }
 }
 
