@@ -4,7 +4,7 @@
 
 One run after another, each in a process of its own, as a user starts it. Leave the machine alone meanwhile, or give the
 budget in operations, whose results go by no clock. A run that is there already is not run again. The bare default is
-`pylm train` with the same budget but the table's model.
+`pylm train` with the same budget but the table's model; where the budget chose that one, there is no row for it.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from statistics import mean
 from typing import Any
 
 from pylm.auto import Facts, count_parameters, resolve
+from pylm.checkpoint import load_config
 from pylm.dataset import Dataset
 from pylm.errors import ConfigError
 from pylm.models.presets import PRESETS
@@ -50,7 +51,9 @@ def table(data: Path, budget: str, n_seeds: int, runs: Path) -> None:
         "width": default.model.width,
         "n_heads": default.model.n_heads,
     }
-    kinds["default"] = [item for name, value in shape.items() for item in ("--set", f"model.{name}={value}")]
+    found = load_config(runs / f"{data.name}-budget-0")
+    if (found.model, found.optimizer) != (default.model, default.optimizer):
+        kinds["default"] = [item for name, value in shape.items() for item in ("--set", f"model.{name}={value}")]
     print(f"{data.name}: {budget} each; {'; '.join(chosen['decisions'][:2])}")
     print("run             parameters   tokens      bits per byte (seeds)            mean    seconds")
     for kind, options in kinds.items():

@@ -447,8 +447,12 @@ fn a_disk_that_refuses_is_an_error_with_the_file() {
     let path =
         folder.write("text.txt", b"some text that is long enough to be split into two halves, one for each side");
     let out = folder.0.join("out");
-    let job = job(&path, &out, Tokenizer::Byte);
-    std::os::unix::fs::symlink("/dev/full", out.join("train.bin")).unwrap();
-    let error = run_job(job).unwrap_err().to_string();
-    assert!(error.contains("train.bin: No space left on device"), "{error}");
+    for (tokenizer, n_threads) in [(Tokenizer::Byte, 1), (Tokenizer::Bpe(bpe(None)), 1), (Tokenizer::Bpe(bpe(None)), 4)]
+    {
+        let mut job = job(&path, &out, tokenizer);
+        (job.n_threads, job.block_bytes) = (n_threads, 4);
+        std::os::unix::fs::symlink("/dev/full", out.join("train.bin")).unwrap();
+        let error = run_job(job).unwrap_err().to_string();
+        assert!(error.contains("train.bin: No space left on device"), "{error}");
+    }
 }

@@ -6,7 +6,7 @@ use super::notes::{NO_WORD, Note, SideNote};
 use super::output::{Chunk, Files, Output, SideReport};
 use crate::corpus::Markers;
 use crate::encode::{Cache, Encoder, Id};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::parallel;
@@ -58,8 +58,14 @@ fn gather_as<T: Id>(
         }
         Ok(())
     };
-    parallel::map(0..counters.len(), work).into_iter().collect::<Result<()>>()?;
-    output.finish()
+    let outcomes = parallel::map(0..counters.len(), work);
+    // A thread that waited for the block of another one says no more than that it was stopped.
+    let (stopped, failed): (Vec<_>, Vec<_>) =
+        outcomes.into_iter().filter_map(Result::err).partition(|error| matches!(error, Error::Cancelled));
+    match failed.into_iter().chain(stopped).next() {
+        Some(error) => Err(error),
+        None => output.finish(),
+    }
 }
 
 /// Ids in an entry, and behind them their number.
