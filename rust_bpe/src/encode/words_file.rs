@@ -50,9 +50,12 @@ impl KnownWords {
         let ends: Vec<u32> = integers(ends);
         let ends: Vec<(u32, u32)> = ends.as_chunks::<2>().0.iter().map(|&[end, last]| (end, last)).collect();
         let known = Self { bytes: bytes.to_vec(), ids: integers(ids), ends };
-        let grows = known.ends.is_sorted_by(|before, after| before.0 <= after.0 && before.1 <= after.1);
-        let last = known.ends.last().map_or((0, 0), |&(end, last)| (end as usize, last as usize));
-        let is_whole = grows && last == (known.bytes.len(), known.ids.len());
+        let none = (0, 0);
+        // No word, and no word's tokens, are empty.
+        let mut pairs = std::iter::once(&none).chain(&known.ends).zip(&known.ends);
+        let grows = pairs.all(|(before, after)| before.0 < after.0 && before.1 < after.1);
+        let &(end, last) = known.ends.last().unwrap_or(&none);
+        let is_whole = grows && (end as usize, last as usize) == (known.bytes.len(), known.ids.len());
         (is_whole && known.ids.iter().all(|&id| id <= largest_id)).then_some(known)
     }
 }
