@@ -1,4 +1,7 @@
-"""The published vocabularies give the ids of tiktoken and Hugging Face; skipped where ../shared is absent."""
+"""The published vocabularies give the ids of tiktoken and Hugging Face; skipped where ../shared is absent.
+
+With PYLM_WHOLE_TEXTS=1 every byte of ../shared/data is compared, in minutes.
+"""
 
 import hashlib
 import lzma
@@ -16,9 +19,10 @@ from pylm.tokenizer import Tokenizer
 
 SHARED = Path(os.environ.get("PYLM_SHARED", Path(__file__).parents[1].parent / "shared"))
 NAMES = {"gpt2": "gpt2", "cl100k": "cl100k_base", "o200k": "o200k_base"}
-# tiktoken and Hugging Face are 50 times slower: of the largest texts a part is compared.
+# tiktoken and Hugging Face are 50 times slower: of the largest texts a part is compared, unless all is asked for.
 COMPARED_BYTES = 1 << 18
 COMPARED_BY_HUGGING_FACE_BYTES = 1 << 14
+WHOLE = os.environ.get("PYLM_WHOLE_TEXTS") == "1"
 # What tiktoken looks for in the folder of TIKTOKEN_CACHE_DIR.
 CACHED = {
     "gpt2_vocab.bpe": "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
@@ -33,15 +37,30 @@ pytestmark = pytest.mark.skipif(not (SHARED / "data" / "vocab").is_dir(), reason
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     """Every text of ../shared, of the large ones a part from their middle, and text made to be difficult."""
-    return [*shared_texts(), *difficult_texts()]
+    return [*(whole_texts() if WHOLE else shared_texts()), *difficult_texts()]
 
 
 def shared_texts() -> Iterator[str]:
     for path in sorted((SHARED / "data").glob("*/*")):
         if path.parent.name != "vocab":
-            text = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+            text = unpacked(path)
             start = max(0, len(text) // 2 - COMPARED_BYTES // 2)
             yield text[start : start + COMPARED_BYTES].decode(errors="ignore")
+
+
+def whole_texts() -> Iterator[str]:
+    """All of every file, the vocabularies' own as well, in parts that end with a line where a text has lines."""
+    for path in sorted(path for path in (SHARED / "data").rglob("*") if path.is_file()):
+        text = unpacked(path).decode()
+        start = 0
+        while start < len(text):
+            end = text.find("\n", start + COMPARED_BYTES) + 1 or len(text)
+            yield text[start:end]
+            start = end
+
+
+def unpacked(path: Path) -> bytes:
+    return lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
 
 
 def difficult_texts() -> Iterator[str]:
@@ -96,7 +115,7 @@ def test_hugging_face_opens_the_saved_file_with_the_same_ids(
     again = Tokenizer.load(cache / "tokenizer.json")
     assert again.sha256 == ours.sha256
     for text in texts:
-        part = text[:COMPARED_BY_HUGGING_FACE_BYTES]
+        part = text if WHOLE else text[:COMPARED_BY_HUGGING_FACE_BYTES]
         ids = ours.encode(part, special="allow").tolist()
         assert theirs.encode(part, add_special_tokens=False).ids == ids
         assert again.encode(part, special="allow").tolist() == ids
