@@ -88,8 +88,10 @@ fn speeds(encoder: &Encoder, text: &[u8], size: usize) -> (f64, f64, usize) {
 
 fn speeds_of<T: Id>(encoder: &Encoder, text: &[u8], size: usize) -> (f64, f64, usize) {
     let mut cache = Cache::new();
-    // Touched beforehand, as a job's buffers are: the time is the encoder's, not the kernel's for new pages.
-    let mut ids: Vec<T> = vec![T::default(); text.len()];
+    // Touched beforehand, as a job's buffers are: the time is the encoder's, not the kernel's for new pages. (`vec!` would
+    // take zeros from the kernel, which makes their pages at the first touch.)
+    let mut ids: Vec<T> = Vec::with_capacity(text.len());
+    ids.resize(text.len(), T::default());
     let mut speed = |is_cold: bool| {
         ids.clear();
         let (begin, begin_s) = (Instant::now(), processor_s());

@@ -39,3 +39,50 @@ impl Dtype {
         }
     }
 }
+
+/// The integer type of an array of ids.
+pub trait Id: Copy + Default + Send + Sync + 'static {
+    const LARGEST: TokenId;
+
+    /// The id, which is at most [`Id::LARGEST`].
+    fn from_id(id: TokenId) -> Self;
+
+    fn to_id(self) -> TokenId;
+
+    /// The bytes of `ids` in little-endian order.
+    fn little_endian(ids: &[Self]) -> Vec<u8>;
+}
+
+impl Id for u16 {
+    const LARGEST: TokenId = u16::MAX as TokenId;
+
+    #[inline]
+    fn from_id(id: TokenId) -> Self {
+        id as u16
+    }
+
+    fn to_id(self) -> TokenId {
+        self.into()
+    }
+
+    fn little_endian(ids: &[Self]) -> Vec<u8> {
+        ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>().into_flattened()
+    }
+}
+
+impl Id for u32 {
+    const LARGEST: TokenId = u32::MAX;
+
+    #[inline]
+    fn from_id(id: TokenId) -> Self {
+        id
+    }
+
+    fn to_id(self) -> TokenId {
+        self
+    }
+
+    fn little_endian(ids: &[Self]) -> Vec<u8> {
+        ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>().into_flattened()
+    }
+}

@@ -21,65 +21,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::merge::{MAX_SCAN, MergeTable};
+use crate::merge::{Long, MAX_SCAN, MergeTable, Merger};
 use crate::pretokenize::PRETOKEN_BATCH;
 use crate::special::Special;
+pub use crate::token::Id;
 use crate::token::TokenId;
 use crate::vocabulary::Vocabulary;
 use base::BaseTable;
 pub use cache::Cache;
 pub use known::KnownWords;
 pub use stream::Stream;
-use tables::Tables;
+use tables::{LONGEST_WORD, Tables};
 use words::Width;
-
-/// The integer type of an array of ids.
-pub trait Id: Copy + Default + Send + Sync + 'static {
-    const LARGEST: TokenId;
-
-    /// The id, which is at most [`Id::LARGEST`].
-    fn from_id(id: TokenId) -> Self;
-
-    fn to_id(self) -> TokenId;
-
-    /// The bytes of `ids` in little-endian order.
-    fn little_endian(ids: &[Self]) -> Vec<u8>;
-}
-
-impl Id for u16 {
-    const LARGEST: TokenId = u16::MAX as TokenId;
-
-    #[inline]
-    fn from_id(id: TokenId) -> Self {
-        id as u16
-    }
-
-    fn to_id(self) -> TokenId {
-        self.into()
-    }
-
-    fn little_endian(ids: &[Self]) -> Vec<u8> {
-        ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>().into_flattened()
-    }
-}
-
-impl Id for u32 {
-    const LARGEST: TokenId = u32::MAX;
-
-    #[inline]
-    fn from_id(id: TokenId) -> Self {
-        id
-    }
-
-    fn to_id(self) -> TokenId {
-        self
-    }
-
-    fn little_endian(ids: &[Self]) -> Vec<u8> {
-        ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>().into_flattened()
-    }
-}
 
 /// Encodes and decodes with one vocabulary.
 #[derive(Debug)]
@@ -135,13 +88,11 @@ impl Encoder {
         self.ordinary(&text[start..], start as u64, cache, out)
     }
 
-    /// Appends the ids of one pre-token.
+    /// Appends the ids of a text that is one pre-token.
     pub fn encode_pretoken<T: Id>(&self, pretoken: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
         self.check_fits::<T>()?;
         cache.serve(self.serial, &self.known);
-        let tokens = self.recall(pretoken, cache)?;
-        out.extend(tokens.iter().map(|&id| T::from_id(id)));
-        Ok(())
+        self.one(pretoken, cache, out)
     }
 
     /// The last place at which `text` may be cut so that both sides give alone the ids they give together, whatever
@@ -190,11 +141,21 @@ impl Encoder {
                 out.extend_from_slice(&ids[..run.n_ids]);
                 start = run.end;
                 let Some((&end, others)) = ends[run.n_pretokens..].split_first() else { break };
-                let known = self.recall(&text[start..end], cache).map_err(|error| error.moved(start as u64))?;
-                out.extend(known.iter().map(|&id| T::from_id(id)));
+                self.one(&text[start..end], cache, out).map_err(|error| error.moved(start as u64))?;
                 (start, ends) = (end, others);
             }
         }
+        Ok(())
+    }
+
+    /// Appends the tokens of a pre-token.
+    #[inline(always)]
+    fn one<T: Id>(&self, pretoken: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
+        if pretoken.len() > LONGEST_WORD {
+            return self.long(pretoken, cache, out);
+        }
+        let tokens = self.recall(pretoken, cache)?;
+        out.extend(tokens.iter().map(|&id| T::from_id(id)));
         Ok(())
     }
 
@@ -211,8 +172,7 @@ impl Encoder {
     /// Puts the tokens of a pre-token into `cache.tokens`.
     fn merged(&self, pretoken: &[u8], cache: &mut Cache) -> Result<()> {
         cache.tokens.clear();
-        let whole = if self.vocabulary.ignore_merges() { self.vocabulary.id_of(pretoken) } else { None };
-        if let Some(id) = whole {
+        if let Some(id) = self.whole(pretoken) {
             cache.tokens.push(id);
             return Ok(());
         }
@@ -221,12 +181,30 @@ impl Encoder {
             cache.merger.merge(&mut cache.tokens, &self.ranks);
             return Ok(());
         }
-        if cache.tokens.capacity() < pretoken.len() {
-            // At most so many: in huge pages where it is long, so that 16 MB take little more a byte than 1 MB.
-            cache.tokens = memory::with_capacity(pretoken.len());
+        self.pieces(pretoken, &mut cache.long, &mut cache.merger, &mut cache.tokens)
+    }
+
+    /// Appends the tokens of a pre-token that is too long to be remembered.
+    ///
+    /// Straight to where they belong: an array of their own cost 16 MB of spaces, each a token of gpt2, up to as much
+    /// again in new pages, where 1 MB found its pages in the heap.
+    #[inline(never)]
+    fn long<T: Id>(&self, pretoken: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
+        match self.whole(pretoken) {
+            Some(id) => out.push(T::from_id(id)),
+            None => self.pieces(pretoken, &mut cache.long, &mut cache.merger, out)?,
         }
+        Ok(())
+    }
+
+    /// The token of a pre-token where the vocabulary says that one of its bytes stands for it, whatever its merges make.
+    fn whole(&self, pretoken: &[u8]) -> Option<TokenId> {
+        if self.vocabulary.ignore_merges() { self.vocabulary.id_of(pretoken) } else { None }
+    }
+
+    fn pieces<T: Id>(&self, pretoken: &[u8], long: &mut Long, merger: &mut Merger, out: &mut Vec<T>) -> Result<()> {
         let symbols = self.base.symbols(pretoken, &self.vocabulary)?;
-        cache.long.merge(&symbols, &self.ranks, &mut cache.merger, &mut cache.tokens);
+        long.merge(&symbols, &self.ranks, merger, out);
         Ok(())
     }
 

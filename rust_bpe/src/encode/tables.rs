@@ -18,7 +18,7 @@ const SMALL_BYTES: usize = 256 << 10;
 
 /// A pre-token longer than this is not remembered. Runs of hundreds of spaces and dashes are few, but each costs as much
 /// as hundreds of words: with 256 here they took a third of encoding English.
-const LONGEST_WORD: usize = 1 << 14;
+pub(super) const LONGEST_WORD: usize = 1 << 14;
 
 /// What is remembered.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
+use crate::merge::Heap;
 use crate::monitor::Monitor;
 use crate::pretokenize::Pattern;
 use crate::reference;
@@ -211,6 +212,26 @@ fn a_long_run_is_encoded_as_the_rule_says() {
         let text: Vec<u8> = b"a".repeat(length);
         let expected = reference::encode::encode(encoder.vocabulary(), &text, Special::Text).unwrap();
         assert_eq!(encoded(&encoder, &text, Special::Text, &mut cache), expected, "{length}");
+    }
+}
+
+#[test]
+fn a_pretoken_too_long_to_be_remembered_is_encoded_as_the_rule_says() {
+    let sample = b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa abbab aba bab";
+    let encoder = Encoder::new(Arc::new(trained(sample, "none", 30, true, SpecialIds::End)));
+    let mut cache = Cache::new();
+    let mut random = Random(7);
+    for length in [LONGEST_WORD, LONGEST_WORD + 1, 3 * LONGEST_WORD] {
+        let word: Vec<u8> = (0..length).map(|_| b"aab"[random.below(3)]).collect();
+        let mut tokens: Vec<TokenId> = word.iter().map(|&byte| encoder.vocabulary().id_of(&[byte]).unwrap()).collect();
+        Heap::default().merge(&mut tokens, &encoder.ranks);
+        let special = encoder.vocabulary().special_tokens().find(b"<|endoftext|>", 0).unwrap().1;
+        let text = [&word[..], b"<|endoftext|>", &word[..]].concat();
+        let expected = [&tokens[..], &[special], &tokens[..]].concat();
+        assert_eq!(encoded(&encoder, &text, Special::Allow, &mut cache), expected, "{length}");
+        let mut narrow: Vec<u16> = vec![7];
+        encoder.encode(&text, Special::Allow, &mut cache, &mut narrow).unwrap();
+        assert!(narrow[1..].iter().map(|id| id.to_id()).eq(expected), "{length}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 use rustc_hash::FxHashMap;
 
 use super::{Merger, Ranks};
-use crate::token::TokenId;
+use crate::token::{Id, TokenId};
 
 /// The sequence before its first merge, and how long its tokens are.
 pub(crate) trait Symbols {
@@ -53,12 +53,12 @@ pub(crate) struct Long {
 
 impl Long {
     /// Appends the tokens of `symbols` to `out`.
-    pub fn merge(&mut self, symbols: &impl Symbols, ranks: &impl Ranks, merger: &mut Merger, out: &mut Vec<TokenId>) {
+    pub fn merge<T: Id>(&mut self, symbols: &impl Symbols, ranks: &impl Ranks, merger: &mut Merger, out: &mut Vec<T>) {
         let (mut done, mut longest) = (0, 0);
         self.judged.clear();
         (self.first, self.again) = (out.len(), MERGED_AGAIN);
         while done < symbols.len() {
-            let last_token = out[self.first..].last().map_or(0, |&token| symbols.n_symbols(token));
+            let last_token = out[self.first..].last().map_or(0, |token| symbols.n_symbols(token.to_id()));
             let token = if longest > PIECE { longest } else { last_token };
             let length = (token * TOKENS_IN_A_PIECE).clamp(PIECE, LONGEST_PIECE.max(2 * last_token));
             done = self.join(done, length, symbols, ranks, merger, out);
@@ -69,27 +69,27 @@ impl Long {
     /// Puts the tokens of a piece that begins at `border` behind those of the text before it. Of these the last are merged
     /// again with it: `self.again` of them, unless they take half of `length`, or as many as it needs. Returns where the piece
     /// ends: where the two have `length`, or later, so that half of that is new.
-    fn join(
+    fn join<T: Id>(
         &mut self,
         border: usize,
         length: usize,
         symbols: &impl Symbols,
         ranks: &impl Ranks,
         merger: &mut Merger,
-        out: &mut Vec<TokenId>,
+        out: &mut Vec<T>,
     ) -> usize {
         let (mut keep, mut start, mut end) = (out.len(), border, None);
         let (mut wanted, mut longest) = (self.again, length / 2);
         let end = loop {
             while keep > self.first && out.len() - keep < wanted && border - start <= longest {
                 keep -= 1;
-                start -= symbols.n_symbols(out[keep]);
+                start -= symbols.n_symbols(out[keep].to_id());
             }
             let end = *end.get_or_insert(symbols.len().min((start + length).max(border + length / 2)));
             symbols.copy(start..end, &mut self.stretch);
             merger.merge(&mut self.stretch, ranks);
             let begins = self.stretch[0]; // a piece has a symbol
-            if keep == self.first || self.holds(out[keep - 1], begins, start, symbols, ranks, merger) {
+            if keep == self.first || self.holds(out[keep - 1].to_id(), begins, start, symbols, ranks, merger) {
                 break end;
             }
             (wanted, longest) = (2 * (out.len() - keep) + 2, usize::MAX);
@@ -97,7 +97,7 @@ impl Long {
         let needed = out.len() - keep;
         self.again = if needed > self.again { needed } else { MERGED_AGAIN.max(self.again - 1) };
         out.truncate(keep);
-        out.extend_from_slice(&self.stretch);
+        out.extend(self.stretch.iter().map(|&token| T::from_id(token)));
         end
     }
 

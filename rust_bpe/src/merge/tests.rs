@@ -116,7 +116,7 @@ fn agree(table: &Table, merger: &mut Merger, long: &mut Long) {
         merger.buckets.merge(&mut bucketed, table);
         assert_eq!(bucketed, expected, "buckets");
     }
-    let mut joined = vec![7];
+    let mut joined: Vec<TokenId> = vec![7];
     long.merge(table, table, merger, &mut joined);
     assert_eq!(joined[1..], expected, "long");
 }
@@ -186,7 +186,7 @@ fn tokens_as_long_as_the_text_take_no_quadratic_time() {
             let mut bucketed = table.symbols.clone();
             merger.buckets.merge(&mut bucketed, &table);
             assert_eq!(bucketed, expected);
-            let mut merged = Vec::new();
+            let mut merged: Vec<TokenId> = Vec::new();
             long.merge(&table, &table, &mut merger, &mut merged);
             assert_eq!(merged, expected);
             table.symbols[random.below(n_symbols)] = 1; // which nothing merges with
