@@ -53,7 +53,9 @@ def table(data: Path, budget: str, n_seeds: int, runs: Path) -> None:
     }
     found = load_config(runs / f"{data.name}-budget-0")
     if (found.model, found.optimizer) != (default.model, default.optimizer):
-        kinds["default"] = [item for name, value in shape.items() for item in ("--set", f"model.{name}={value}")]
+        kinds["default"] = [
+            item for name, value in shape.items() for item in ("--set", f"model.{name}={value}")
+        ]
     print(f"{data.name}: {budget} each; {'; '.join(chosen['decisions'][:2])}")
     print("run             parameters   tokens      bits per byte (seeds)            mean    seconds")
     for kind, options in kinds.items():
