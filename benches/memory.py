@@ -2,8 +2,8 @@
 
 A row is a process of its own: its resident memory just before the model is built is taken off the peak of the steps
 after it. ROW may also be a preset: the first steps of that, of one sequence of 128 tokens. After a colon it may say how
-the step is to differ: `S2:micro_batch=1`, `compressed:dtype="bfloat16"`. Linux only (it resets the peak through
-/proc/self/clear_refs).
+the step or the model is to differ: `S2:micro_batch=1,dropout=0.1`, `compressed:dtype="bfloat16"`. Linux only (it resets
+the peak through /proc/self/clear_refs).
 """
 
 import json
@@ -116,7 +116,11 @@ def main(names: list[str]) -> None:
     for name in names or [name for name in rows if name not in LARGE]:
         row, _, changes = name.partition(":")
         config, load = rows[row] if row in rows else of_preset(row)
-        load = replace(load, **tomllib.loads(changes.replace(",", "\n")))
+        for setting, value in tomllib.loads(changes.replace(",", "\n")).items():
+            if setting in Load.__dataclass_fields__:
+                load = replace(load, **{setting: value})
+            else:
+                config = replace(config, **{setting: value})
         estimate, measured = training_memory(config, load).total, measure(config, load)
         error = estimate / measured - 1
         print(f"{name:36} {estimate / 2**20:9,.0f} {measured / 2**20:9,.0f} {error:+7.1%}", flush=True)
