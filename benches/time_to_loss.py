@@ -60,7 +60,7 @@ RECIPES: dict[str, tuple[float, dict[str, Value]]] = {  # the loss to reach, and
             "train.context": 64,
             "train.batch_size": 12,
             "train.micro_batch": 12,
-            "train.steps": 240,
+            "train.steps": 340,
             "schedule.warmup": 7,
             "optimizer.lr": 0.03,
             "optimizer.embedding_lr": 0.1,
