@@ -112,6 +112,7 @@ impl<T: Id> IdTable<T> {
             entry[ROOM] = T::from_id(ids.len() as TokenId);
             return;
         }
+        // Below 2^32: there are no more ids than bytes of text, and of that no more than notes may stand for.
         let place = [self.spilled.len(), self.spilled.len() + ids.len()];
         for (half, piece) in entry.iter_mut().zip(place.iter().flat_map(|place| [place & 0xFFFF, place >> 16])) {
             *half = T::from_id(piece as TokenId);

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::pretokenize::Pattern;
 use crate::words::{N_TIERS, TIER_SHIFT, WordCounter};
 
-/// Of all notes together: about as much as the text that they stand for. Beyond it they are dropped, and the text is read
-/// again.
+/// Of all notes together, or of the text that they stand for, whichever is more: the ids of rare long words, which notes
+/// hold too at the end, are bounded by the text. Beyond it notes are dropped, and the text is read again.
 pub const NOTE_BYTES: usize = 512 << 20;
 
 /// In the place of a word: the end of a document, and behind it the markers by their numbers.
@@ -107,7 +107,8 @@ impl Counter {
             side.numbers = numbers.as_slice().into();
         }
         let n_numbers = sides.iter().map(|side| side.numbers.len() + side.document_ends.len()).sum::<usize>();
-        if room.take(size_of::<Note>() + size_of::<u32>() * n_numbers) {
+        let text_bytes = sides.iter().map(|side| side.text_bytes).sum::<u64>() as usize;
+        if room.take(text_bytes.max(size_of::<Note>() + size_of::<u32>() * n_numbers)) {
             notes.push(Note { block: block.index, source_bytes: block.source_bytes(), sides });
         }
         Ok(())
