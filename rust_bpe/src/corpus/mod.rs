@@ -39,7 +39,7 @@ pub const BLOCK_BYTES: usize = 1 << 20;
 #[derive(Clone, Copy)]
 pub enum Pass<'s> {
     First,
-    /// The same, and the inputs are hashed on the way: they will not be read again.
+    /// The same, and the inputs are hashed on the way, so that no later pass has to.
     Only,
     /// Inputs that do not lie as an earlier pass found them are an error.
     Again(&'s [Source]),

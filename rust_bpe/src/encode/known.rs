@@ -16,7 +16,7 @@ const MOST_WORDS: usize = 1 << 18;
 const LONG_WORD: usize = 64;
 const LONG_WORDS_BYTES: usize = 4 << 20;
 
-/// The tokens of words, the most frequent first.
+/// The tokens of words, those first that are worth most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownWords {
     pub(super) bytes: Vec<u8>,
@@ -58,7 +58,10 @@ impl KnownWords {
             let earlier = &caches[..index];
             cache.tables.for_each(|word, ids| {
                 let words = &mut by_length[word.len().min(LONG_WORD + 1)];
-                let is_room = word.len() <= LONG_WORD || words.bytes.len() + word.len() <= LONG_WORDS_BYTES;
+                let is_room = match word.len() {
+                    ..=LONG_WORD => words.len() < MOST_WORDS, // more of one length are never wanted
+                    long => words.bytes.len() + long <= LONG_WORDS_BYTES,
+                };
                 if is_room && !earlier.iter().any(|cache| cache.tables.recall(word, &mut tokens)) {
                     words.push(word, ids.iter().copied());
                 }

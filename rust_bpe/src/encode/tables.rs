@@ -62,31 +62,17 @@ impl Tables {
         if self.is_small {
             return self.long_words.get(pretoken, tokens);
         }
-        let spilled = if pretoken.len() <= SHORT_BYTES {
-            match self.short.get(&short_key(pretoken, 0, pretoken.len())) {
-                Some(Found::Ids(ids, count)) => {
-                    tokens.extend_from_slice(&ids[..count]);
-                    return true;
-                }
-                Some(Found::Spilled(start, end)) => Some((start, end)),
-                None => None,
-            }
-        } else if pretoken.len() <= MEDIUM_BYTES {
-            match self.medium.get(&medium_key(pretoken)) {
-                Some(Found::Ids(ids, count)) => {
-                    tokens.extend_from_slice(&ids[..count]);
-                    return true;
-                }
-                Some(Found::Spilled(start, end)) => Some((start, end)),
-                None => None,
-            }
-        } else {
-            return self.long_words.get(pretoken, tokens);
+        let found = match pretoken.len() {
+            ..=SHORT_BYTES => self.short.get(&short_key(pretoken, 0, pretoken.len())),
+            ..=MEDIUM_BYTES => self.medium.get(&medium_key(pretoken)),
+            _ => return self.long_words.get(pretoken, tokens),
         };
-        if let Some((start, end)) = spilled {
-            tokens.extend_from_slice(&self.spilled[start as usize..end as usize]);
+        match found {
+            Some(Found::Ids(ids, count)) => tokens.extend_from_slice(&ids[..count]),
+            Some(Found::Spilled(start, end)) => tokens.extend_from_slice(&self.spilled[start as usize..end as usize]),
+            None => return false,
         }
-        spilled.is_some()
+        true
     }
 
     /// Remembers `tokens` as those of a pre-token.

@@ -13,58 +13,55 @@ use crate::parallel;
 use crate::token::{Dtype, TokenId};
 use crate::words::{N_TIERS, TIER_SHIFT, WordCounter};
 
-/// Writes the ids of all that was noted into `files`: each of `counters` has the words of the notes beside it.
-pub(super) fn gather(
-    counters: &[WordCounter],
-    notes: &[Vec<Note>],
-    encoder: &Encoder,
-    markers: &Markers,
-    end_of_text: Option<TokenId>,
-    files: &Files,
-    monitor: &Monitor,
-) -> Result<(SideReport, Option<SideReport>)> {
-    match files.dtype {
-        Dtype::U16 => gather_as::<u16>(counters, notes, encoder, markers, end_of_text, files, monitor),
-        Dtype::U32 => gather_as::<u32>(counters, notes, encoder, markers, end_of_text, files, monitor),
-    }
+/// All that was noted of a corpus, and what its ids are made by.
+pub(super) struct Noted<'n> {
+    /// With the words of the notes beside each.
+    pub counters: &'n [WordCounter],
+    pub notes: &'n [Vec<Note>],
+    pub encoder: &'n Encoder,
+    pub markers: &'n Markers,
+    pub end_of_text: Option<TokenId>,
 }
 
-fn gather_as<T: Id>(
-    counters: &[WordCounter],
-    notes: &[Vec<Note>],
-    encoder: &Encoder,
-    markers: &Markers,
-    end_of_text: Option<TokenId>,
-    files: &Files,
-    monitor: &Monitor,
-) -> Result<(SideReport, Option<SideReport>)> {
-    let specials = encoder.vocabulary().special_tokens();
-    let marker_ids = markers.strings().iter().map(|name| specials.id_of(name));
-    let others: Vec<Option<TokenId>> = std::iter::once(end_of_text).chain(marker_ids).collect();
-    let tables = parallel::map(counters, |counter| IdTable::<T>::new(counter, encoder, &others));
-    let tables = tables.into_iter().collect::<Result<Vec<_>>>()?;
-
-    let with_table = |(notes, table)| std::iter::zip::<&Vec<Note>, _>(notes, std::iter::repeat(table));
-    let mut notes: Vec<(&Note, &IdTable<T>)> = notes.iter().zip(&tables).flat_map(with_table).collect();
-    notes.sort_unstable_by_key(|(note, _)| note.block);
-    let output = Output::new(files, counters.len())?;
-    let next = AtomicUsize::new(0);
-    let work = |_| {
-        let mut ids = Vec::new();
-        while let Some((note, table)) = notes.get(next.fetch_add(1, Relaxed)) {
-            let chunks = note.sides.each_ref().map(|side| table.chunk(side, &mut ids));
-            let put = output.put(note.block, chunks, monitor);
-            put.and_then(|()| monitor.advance(note.source_bytes)).inspect_err(|_| output.abort())?;
+impl Noted<'_> {
+    /// Writes the ids into `files`. Returns what they hold of training, and of validation where there is any.
+    pub fn write(&self, files: &Files, monitor: &Monitor) -> Result<(SideReport, Option<SideReport>)> {
+        match files.dtype {
+            Dtype::U16 => self.write_as::<u16>(files, monitor),
+            Dtype::U32 => self.write_as::<u32>(files, monitor),
         }
-        Ok(())
-    };
-    let outcomes = parallel::map(0..counters.len(), work);
-    // A thread that waited for the block of another one says no more than that it was stopped.
-    let (stopped, failed): (Vec<_>, Vec<_>) =
-        outcomes.into_iter().filter_map(Result::err).partition(|error| matches!(error, Error::Cancelled));
-    match failed.into_iter().chain(stopped).next() {
-        Some(error) => Err(error),
-        None => output.finish(),
+    }
+
+    fn write_as<T: Id>(&self, files: &Files, monitor: &Monitor) -> Result<(SideReport, Option<SideReport>)> {
+        let &Self { counters, notes, encoder, markers, end_of_text } = self;
+        let specials = encoder.vocabulary().special_tokens();
+        let marker_ids = markers.strings().iter().map(|name| specials.id_of(name));
+        let others: Vec<Option<TokenId>> = std::iter::once(end_of_text).chain(marker_ids).collect();
+        let tables = parallel::map(counters, |counter| IdTable::<T>::new(counter, encoder, &others));
+        let tables = tables.into_iter().collect::<Result<Vec<_>>>()?;
+
+        let with_table = |(notes, table)| std::iter::zip::<&Vec<Note>, _>(notes, std::iter::repeat(table));
+        let mut notes: Vec<(&Note, &IdTable<T>)> = notes.iter().zip(&tables).flat_map(with_table).collect();
+        notes.sort_unstable_by_key(|(note, _)| note.block);
+        let output = Output::new(files, counters.len())?;
+        let next = AtomicUsize::new(0);
+        let work = |_| {
+            let mut ids = Vec::new();
+            while let Some((note, table)) = notes.get(next.fetch_add(1, Relaxed)) {
+                let chunks = note.sides.each_ref().map(|side| table.chunk(side, &mut ids));
+                let put = output.put(note.block, chunks, monitor);
+                put.and_then(|()| monitor.advance(note.source_bytes)).inspect_err(|_| output.abort())?;
+            }
+            Ok(())
+        };
+        let outcomes = parallel::map(0..counters.len(), work);
+        // A thread that waited for the block of another one says no more than that it was stopped.
+        let (stopped, failed): (Vec<_>, Vec<_>) =
+            outcomes.into_iter().filter_map(Result::err).partition(|error| matches!(error, Error::Cancelled));
+        match failed.into_iter().chain(stopped).next() {
+            Some(error) => Err(error),
+            None => output.finish(),
+        }
     }
 }
 

@@ -208,8 +208,13 @@ fn write_ids(
         None => encode::encode(reading, Pass::Last(&reading.survey.sources), encoder, end_of_text, files),
         Some(learn::Counted { counters, notes: Some(notes), sources }) => {
             let markers = &reading.corpus.markers;
-            let sides = gather::gather(&counters, &notes, encoder, markers, end_of_text, files, reading.monitor);
-            sides.map(|(train, val)| encode::Encoded { train, val, sources, known: KnownWords::default() })
+            let noted = gather::Noted { counters: &counters, notes: &notes, encoder, markers, end_of_text };
+            noted.write(files, reading.monitor).map(|(train, val)| encode::Encoded {
+                train,
+                val,
+                sources,
+                known: KnownWords::default(),
+            })
         }
         Some(learn::Counted { sources, .. }) => {
             let encoded = encode::encode(reading, Pass::Again(&sources), encoder, end_of_text, files);
