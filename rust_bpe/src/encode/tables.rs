@@ -62,10 +62,12 @@ impl Tables {
         if self.is_small {
             return self.long_words.get(pretoken, tokens);
         }
-        let found = match pretoken.len() {
-            ..=SHORT_BYTES => self.short.get(&short_key(pretoken, 0, pretoken.len())),
-            ..=MEDIUM_BYTES => self.medium.get(&medium_key(pretoken)),
-            _ => return self.long_words.get(pretoken, tokens),
+        let found = if pretoken.len() <= SHORT_BYTES {
+            self.short.get(&short_key(pretoken, 0, pretoken.len()))
+        } else if pretoken.len() <= MEDIUM_BYTES {
+            self.medium.get(&medium_key(pretoken))
+        } else {
+            return self.long_words.get(pretoken, tokens);
         };
         match found {
             Some(Found::Ids(ids, count)) => tokens.extend_from_slice(&ids[..count]),
