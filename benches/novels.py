@@ -47,38 +47,43 @@ def main() -> None:
     )
     parser.add_argument("--rates", default="1e-3,2e-3,4e-3", help="of the others")
     parser.add_argument("--seeds", type=int, default=3, help="of pylm; the others have one a rate")
+    parser.add_argument("--seed", type=int, default=0, help="of the others")
+    parser.add_argument("--size", metavar="L,D,H,T,B", help="what an earlier pylm chose, for llama alone")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of pylm")
     options = parser.parse_args()
     budget = parse_budget(options.budget)
     names = options.only or list(NAMES)
-    if "llama" in names and "pylm" not in names:
-        parser.error("llama has the size that pylm chose: --only pylm --only llama")
+    if "llama" in names and "pylm" not in names and not options.size:
+        parser.error("llama has the size that pylm chose: --only pylm --only llama, or --size")
     data = novels()
-    chosen: Config | None = None
+    chosen = tuple(map(int, options.size.split(","))) if options.size else None
     for name in (name for name in NAMES if name in names):
         if name == "pylm":
             found = []
             for seed in range(options.seeds):
-                bits, n_tokens, chosen = train_pylm(data, budget, options.dtype, seed, options.set)
+                bits, n_tokens, n_parameters, config = train_pylm(data, budget, options.dtype, seed, options.set)
                 found.append(bits)
-                say(f"pylm, seed {seed}", chosen.model, n_tokens, bits)
+                say(f"pylm, seed {seed}", n_parameters, n_tokens, bits)
+                size, train = config.model, config.train
+                chosen = (size.n_layers, size.width, size.n_heads, train.context, train.batch_size)
             print(f"pylm, mean: {statistics.mean(found):.4f}", flush=True)
             continue
         for rate in map(float, options.rates.split(",")):
-            shape, model = peer_of(name, data.first.vocab_size, chosen)
+            shape, model = peer_of(name, data.first.vocab_size, chosen, options.seed)
             if model is None:
                 break
-            n_tokens = train_peer(
-                model, shape, data, float(budget["train.budget_s"] or 0), rate, options.dtype
-            )
-            say(f"{name}, rate {rate:g}", shape, n_tokens, peer_bits(model, shape, data, options.dtype))
+            budget_s = float(budget["train.budget_s"] or 0)
+            n_tokens = train_peer(model, shape, data, budget_s, rate, options.dtype, options.seed)
+            n_parameters = sum(parameter.numel() for parameter in model.parameters())
+            bits = peer_bits(model, shape, data, options.dtype)
+            say(f"{name}, rate {rate:g}, seed {options.seed}", n_parameters, n_tokens, bits)
 
 
 def say(label: str, n_parameters: int, n_tokens: int, bits: float) -> None:
     """Print a row."""
     print(
-        f"{label:24} {n_parameters:12,} parameters {n_tokens:14,} tokens  {bits:.4f} bits per byte",
+        f"{label:34} {n_parameters:12,} parameters {n_tokens:14,} tokens  {bits:.4f} bits per byte",
         flush=True,
     )
 
@@ -99,14 +104,14 @@ def novels() -> Mixture:
 
 def train_pylm(
     data: Mixture, budget: Given, dtype: str, seed: int, changes: list[str]
-) -> tuple[float, int, Config]:
-    """What `pylm train --budget` makes of this dataset: bits per byte, training tokens, the settings it chose."""
+) -> tuple[float, int, int, Config]:
+    """What `pylm train --budget` makes of this dataset: bits per byte, training tokens, parameters, settings."""
     given: Given = {
         **budget,
         "train.dtype": dtype,
         "train.seed": seed,
         "train.device": "cpu",
-        **parse_set(changes),
+        **parse_set(tuple(changes)),
     }
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder) / "run")
@@ -125,16 +130,17 @@ def train_pylm(
             batch_size=16,
             max_tokens=10**9,
         )
-    return found.bits_per_byte, n_tokens, trained.config
+    return found.bits_per_byte, n_tokens, trained.model.n_parameters(), trained.config
 
 
-def peer_of(name: str, vocab_size: int, chosen: Config | None) -> tuple[Shape, nn.Module | None]:
-    """A contender's shape and model; Llama has pylm's size, context and batch."""
-    torch.manual_seed(0)
+def peer_of(
+    name: str, vocab_size: int, chosen: tuple[int, ...] | None, seed: int
+) -> tuple[Shape, nn.Module | None]:
+    """A contender's shape and model; Llama has pylm's layers, width, heads, context and batch: `chosen`."""
+    torch.manual_seed(seed)
     if name == "llama":
         assert chosen is not None
-        size, train = chosen.model, chosen.train
-        shape = Shape(size.n_layers, size.width, size.n_heads, vocab_size, train.context, train.batch_size)
+        shape = Shape(*chosen[:3], vocab_size, *chosen[3:])
         theirs = llama(shape)
         return shape, None if theirs is None else LlamaLoss(theirs)
     sizes = (4, 128, 4, vocab_size, 64, 12) if name == "nanogpt-4x128" else (6, 384, 6, vocab_size, 256, 16)
@@ -142,11 +148,11 @@ def peer_of(name: str, vocab_size: int, chosen: Config | None) -> tuple[Shape, n
 
 
 def train_peer(
-    model: nn.Module, shape: Shape, data: Mixture, budget_s: float, peak: float, dtype: str
+    model: nn.Module, shape: Shape, data: Mixture, budget_s: float, peak: float, dtype: str, seed: int
 ) -> int:
     """Train for the budget on windows drawn at random, as nanoGPT does; returns the number of tokens."""
     tokens = data.first.train.tokens
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     offsets = np.arange(shape.context + 1)
     batch: list[Tensor] = []
     step = peer_step(model, lambda: model(*batch), torch.device("cpu"), dtype, betas=(0.9, 0.95))

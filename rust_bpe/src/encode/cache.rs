@@ -1,6 +1,8 @@
 //! What an encoding thread has of its own: the tokens of pre-tokens it has met, and workspaces.
 
+use super::known::KnownWords;
 use super::tables::Tables;
+use super::words::Width;
 use crate::merge::{Long, Merger};
 use crate::processor::Avx2;
 use crate::token::TokenId;
@@ -42,11 +44,11 @@ impl Cache {
     }
 
     /// Makes this the cache of the encoder `serial`, which begins with the words that are `known` to it; what another one
-    /// left is forgotten.
-    pub(super) fn serve(&mut self, serial: u64, known: &Tables) {
+    /// left is forgotten. Small ones begin empty.
+    pub(super) fn serve(&mut self, serial: u64, known: &KnownWords, width: Width) {
         if self.serial != serial {
             self.serial = serial;
-            self.tables.begin_with(known);
+            self.tables = if self.tables.is_small() { Tables::small() } else { Tables::of(known, width) };
         }
     }
 }

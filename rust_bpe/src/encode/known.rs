@@ -49,20 +49,24 @@ impl KnownWords {
         known
     }
 
-    /// What caches of one encoder remember. The shortest come first, and of too many are kept: the frequent ones mostly are
-    /// short.
-    pub fn of_caches(caches: &[Cache]) -> Self {
+    /// What caches of one encoder remember; none where that is little more than what they began with. The shortest come
+    /// first, and of too many are kept: the frequent ones mostly are short.
+    pub fn of_caches(caches: &mut [Cache]) -> Self {
+        if caches.iter().all(|cache| cache.tables.has_learned_little()) {
+            return Self::default();
+        }
         let mut by_length: [Self; LONG_WORD + 2] = std::array::from_fn(|_| Self::default());
         let mut tokens = Vec::new();
-        for (index, cache) in caches.iter().enumerate() {
-            let earlier = &caches[..index];
+        for index in 0..caches.len() {
+            let (earlier, later) = caches.split_at_mut(index);
+            let cache = &later[0];
             cache.tables.for_each(|word, ids| {
                 let words = &mut by_length[word.len().min(LONG_WORD + 1)];
                 let is_room = match word.len() {
                     ..=LONG_WORD => words.len() < MOST_WORDS, // more of one length are never wanted
                     long => words.bytes.len() + long <= LONG_WORDS_BYTES,
                 };
-                if is_room && !earlier.iter().any(|cache| cache.tables.recall(word, &mut tokens)) {
+                if is_room && !earlier.iter_mut().any(|cache| cache.tables.recall(word, &mut tokens)) {
                     words.push(word, ids.iter().copied());
                 }
             });
@@ -85,12 +89,15 @@ impl KnownWords {
         self.ends.is_empty()
     }
 
+    /// A word with its tokens.
+    pub fn get(&self, index: usize) -> (&[u8], &[TokenId]) {
+        let (start, first) = if index == 0 { (0, 0) } else { self.ends[index - 1] };
+        let (end, last) = self.ends[index];
+        (&self.bytes[start as usize..end as usize], &self.ids[first as usize..last as usize])
+    }
+
     /// The words with their tokens.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[TokenId])> {
-        (0..self.len()).map(|index| {
-            let (start, first) = if index == 0 { (0, 0) } else { self.ends[index - 1] };
-            let (end, last) = self.ends[index];
-            (&self.bytes[start as usize..end as usize], &self.ids[first as usize..last as usize])
-        })
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[TokenId])> {
+        (0..self.len()).map(|index| self.get(index))
     }
 }

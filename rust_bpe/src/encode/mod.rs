@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::merge::{Long, MAX_SCAN, MergeTable, Merger};
-use crate::pretokenize::PRETOKEN_BATCH;
 use crate::special::Special;
 pub use crate::token::Id;
 use crate::token::TokenId;
@@ -31,7 +30,7 @@ use base::BaseTable;
 pub use cache::Cache;
 pub use known::KnownWords;
 pub use stream::Stream;
-use tables::{LONGEST_WORD, Tables};
+use tables::LONGEST_WORD;
 use words::Width;
 
 /// Encodes and decodes with one vocabulary.
@@ -40,24 +39,26 @@ pub struct Encoder {
     vocabulary: Arc<Vocabulary>,
     ranks: MergeTable,
     base: BaseTable,
-    /// What each cache begins with.
-    known: Tables,
+    /// What each cache begins with, and how it keeps ids.
+    known: Arc<KnownWords>,
+    width: Width,
     /// Tells the encoders of a process apart, so that a cache filled by one is never read by another.
     serial: u64,
 }
 
 impl Encoder {
     pub fn new(vocabulary: Arc<Vocabulary>) -> Self {
-        Self::with_known(vocabulary, &KnownWords::default())
+        Self::with_known(vocabulary, Arc::default())
     }
 
     /// The same, faster: `known` must hold what the encoder would find.
-    pub fn with_known(vocabulary: Arc<Vocabulary>, known: &KnownWords) -> Self {
+    pub fn with_known(vocabulary: Arc<Vocabulary>, known: Arc<KnownWords>) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         Self {
             ranks: MergeTable::new(vocabulary.merges()),
             base: BaseTable::new(vocabulary.base(), vocabulary.unknown_id()),
-            known: Tables::of(known, if vocabulary.largest_id() <= u16::LARGEST { Width::Narrow } else { Width::Wide }),
+            known,
+            width: if vocabulary.largest_id() <= u16::LARGEST { Width::Narrow } else { Width::Wide },
             serial: SERIAL.fetch_add(1, Relaxed),
             vocabulary,
         }
@@ -91,7 +92,7 @@ impl Encoder {
     /// Appends the ids of a text that is one pre-token.
     pub fn encode_pretoken<T: Id>(&self, pretoken: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
         self.check_fits::<T>()?;
-        cache.serve(self.serial, &self.known);
+        cache.serve(self.serial, &self.known, self.width);
         self.one(pretoken, cache, out)
     }
 
@@ -115,7 +116,7 @@ impl Encoder {
 
     /// Encodes text without special tokens that begins at byte `offset` of its document.
     fn ordinary<T: Id>(&self, text: &[u8], offset: u64, cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
-        cache.serve(self.serial, &self.known);
+        cache.serve(self.serial, &self.known, self.width);
         let mut ends = std::mem::take(&mut cache.ends);
         let outcome = self.base.check(text).and_then(|()| {
             if self.is_plain() { self.plain(text, out) } else { self.pretokens(text, cache, &mut ends, out) }
@@ -131,18 +132,25 @@ impl Encoder {
     /// The main loop: a batch of boundaries, then runs of pre-tokens that the cache's first table knows.
     fn pretokens<T: Id>(&self, text: &[u8], cache: &mut Cache, ends: &mut Vec<usize>, out: &mut Vec<T>) -> Result<()> {
         let mut splitter = self.vocabulary.pattern().splitter(text);
-        let mut ids = [T::default(); PRETOKEN_BATCH * lookup::ROOM];
+        let mut keys: lookup::Keys = [Default::default(); lookup::STRETCH];
+        let mut ids = [T::default(); lookup::STRETCH * lookup::ROOM];
         let mut start = 0;
         while start < text.len() {
             splitter.next(start, ends)?;
-            let mut ends = ends.as_slice();
-            while !ends.is_empty() {
-                let run = lookup::run(cache.processor, &cache.tables.short, text, start, ends, &mut ids);
-                out.extend_from_slice(&ids[..run.n_ids]);
-                start = run.end;
-                let Some((&end, others)) = ends[run.n_pretokens..].split_first() else { break };
-                self.one(&text[start..end], cache, out).map_err(|error| error.moved(start as u64))?;
-                (start, ends) = (end, others);
+            for ends in ends.chunks(lookup::STRETCH) {
+                lookup::make_keys(cache.processor, &cache.tables.short, text, start, ends, &mut keys);
+                let mut done = 0;
+                while done < ends.len() {
+                    let run = lookup::run(cache.processor, &cache.tables.short, &keys[done..ends.len()], &mut ids);
+                    out.extend_from_slice(&ids[..run.n_ids]);
+                    done += run.n_pretokens;
+                    if done > 0 {
+                        start = ends[done - 1];
+                    }
+                    let Some(&end) = ends.get(done) else { break };
+                    self.one(&text[start..end], cache, out).map_err(|error| error.moved(start as u64))?;
+                    (start, done) = (end, done + 1);
+                }
             }
         }
         Ok(())

@@ -20,8 +20,11 @@ const SMALL_BYTES: usize = 256 << 10;
 /// as hundreds of words: with 256 here they took a third of encoding English.
 pub(super) const LONGEST_WORD: usize = 1 << 14;
 
+/// How many words ahead [`Tables::of`] looks.
+const AHEAD: usize = 16;
+
 /// What is remembered.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Tables {
     pub short: ShortWords,
     medium: MediumWords,
@@ -29,6 +32,9 @@ pub(super) struct Tables {
     long_words: LongWords,
     /// Whether all words stand among the long ones.
     is_small: bool,
+    /// The number of words known from the start, and how often another one was remembered.
+    n_known: usize,
+    n_learned: usize,
 }
 
 impl Tables {
@@ -47,17 +53,29 @@ impl Tables {
     /// With what is known of some words, the first of them with the best places.
     pub fn of(known: &KnownWords, width: Width) -> Self {
         let mut tables = Self::new(width);
-        known.iter().rev().for_each(|(word, tokens)| tables.remember(word, tokens));
-        tables
+        let count = |lengths: std::ops::RangeInclusive<usize>| {
+            known.iter().filter(|(word, _)| lengths.contains(&word.len())).count()
+        };
+        tables.short.reserve(count(1..=SHORT_BYTES));
+        tables.medium.reserve(count(SHORT_BYTES + 1..=MEDIUM_BYTES));
+        for index in (0..known.len()).rev() {
+            // The table is larger than the caches: what is put there soon is called into them.
+            let soon = if index >= AHEAD { known.get(index - AHEAD).0 } else { &[] };
+            if (1..=SHORT_BYTES).contains(&soon.len()) {
+                tables.short.prefetch(ShortWords::hash(&short_key(soon, 0, soon.len())));
+            }
+            let (word, tokens) = known.get(index);
+            tables.remember(word, tokens);
+        }
+        Self { n_known: known.len(), n_learned: 0, ..tables }
     }
 
-    /// Those to begin with where these are the ones that an encoder has from the start: small ones begin empty.
-    pub fn begin_with(&mut self, known: &Tables) {
-        *self = if self.is_small { Self::small() } else { known.clone() };
+    pub fn is_small(&self) -> bool {
+        self.is_small
     }
 
     /// Replaces `tokens` by those of a pre-token that is remembered.
-    pub fn recall(&self, pretoken: &[u8], tokens: &mut Vec<TokenId>) -> bool {
+    pub fn recall(&mut self, pretoken: &[u8], tokens: &mut Vec<TokenId>) -> bool {
         tokens.clear();
         if self.is_small {
             return self.long_words.get(pretoken, tokens);
@@ -79,6 +97,7 @@ impl Tables {
 
     /// Remembers `tokens` as those of a pre-token.
     pub fn remember(&mut self, pretoken: &[u8], tokens: &[TokenId]) {
+        self.n_learned += 1;
         let n_ids = tokens.len();
         if self.is_small || pretoken.len() > MEDIUM_BYTES {
             return self.long_words.insert(pretoken, tokens);
@@ -103,6 +122,11 @@ impl Tables {
         }
     }
 
+    /// Whether nearly all words that came were known from the start.
+    pub fn has_learned_little(&self) -> bool {
+        self.n_learned <= self.n_known / 8
+    }
+
     /// Visits all words with their tokens, in no order.
     pub fn for_each(&self, mut visit: impl FnMut(&[u8], &[TokenId])) {
         for (word, &(start, end)) in &self.long_words.places {
@@ -125,7 +149,7 @@ impl Tables {
 }
 
 /// Pre-tokens of 32 bytes and more, or all.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct LongWords {
     most_bytes: usize,
     places: FxHashMap<Box<[u8]>, (u32, u32)>,

@@ -99,7 +99,7 @@ fn ids_are_those_of_the_reference_and_decode_to_the_text() {
         let n_merges = random.below(200);
         let mut encoder = Encoder::new(Arc::new(trained(&sample, pattern, n_merges, over_bytes, special_ids)));
         if round % 5 == 0 {
-            encoder.known = Tables::new(Width::Wide);
+            encoder.width = Width::Wide;
         }
         let mut cache = if round % 3 == 0 { Cache::small() } else { Cache::new() };
         if round % 2 == 0 {

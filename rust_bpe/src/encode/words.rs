@@ -1,7 +1,7 @@
 //! The tables of pre-tokens met before, for the lengths that nearly all have: a look is one cache line.
 //!
-//! The key is the pre-token itself, so an entry never stands for another. A bucket has two entries; a table doubles while
-//! it fills, up to a bound, and then a newer entry drops an older one.
+//! The key is the pre-token itself, so an entry never stands for another. A bucket has two entries, and two buckets help each
+//! other out; a table doubles while it fills, up to a bound. The loop over pre-tokens looks at the first bucket alone.
 
 use crate::memory;
 use crate::token::TokenId;
@@ -80,7 +80,7 @@ pub(super) enum Found {
 pub(super) const MOST_IDS: usize = 16;
 
 /// `KEY` words of key and ids in the rest of `SIZE` words an entry; at most `MOST_BUCKETS`, a power of two.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Words<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> {
     pub width: Width,
     /// None until the first entry; a power of two then.
@@ -120,11 +120,19 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         n_ids.min(SPILLED - 1)
     }
 
-    pub fn get(&self, key: &[u64; KEY]) -> Option<Found> {
-        let bucket = self.buckets.get(self.bucket_of(key))?; // none before the first is put there
+    /// What is known of a pre-token. One that stands in its second bucket moves to the first.
+    pub fn get(&mut self, key: &[u64; KEY]) -> Option<Found> {
+        let home = self.bucket_of(key);
         let is_same =
-            |entry: &&[u64; SIZE]| entry[..KEY - 1] == key[..KEY - 1] && entry[KEY - 1] & KEY_BITS == key[KEY - 1];
-        bucket.0.iter().find(is_same).and_then(|entry| self.found(entry))
+            |entry: &[u64; SIZE]| entry[..KEY - 1] == key[..KEY - 1] && entry[KEY - 1] & KEY_BITS == key[KEY - 1];
+        // None before the first is put there.
+        if let Some(entry) = self.buckets.get(home)?.0.iter().find(|entry| is_same(entry)) {
+            return self.found(entry);
+        }
+        let place = self.buckets[home ^ 1].0.iter().position(is_same)?;
+        let entry = self.buckets[home ^ 1].0[place];
+        self.buckets[home ^ 1].0[place] = std::mem::replace(&mut self.buckets[home].0[1], entry);
+        self.found(&entry)
     }
 
     /// Visits all pre-tokens, in no order.
@@ -149,7 +157,8 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         }
     }
 
-    /// Puts a pre-token of at most [`Words::room`] ids first in its bucket; the older one there is dropped.
+    /// Puts a pre-token of at most [`Words::room`] ids first in its bucket; the oldest one there goes to the other bucket
+    /// of the pair, or is dropped.
     pub fn insert(&mut self, key: &[u64; KEY], ids: &[TokenId]) {
         let per_word = if self.width == Width::Narrow { 4 } else { 2 };
         let mut entry = Self::entry(key, ids.len());
@@ -157,6 +166,14 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
             *word = ids.iter().rev().fold(0, |word, &id| word << (64 / per_word) | u64::from(id));
         }
         self.put(entry);
+    }
+
+    /// Makes the table as large as so many more entries would make it.
+    pub fn reserve(&mut self, n_entries: usize) {
+        let n_buckets = (2 * (self.n_entries + n_entries)).next_power_of_two();
+        if n_buckets > self.buckets.len() {
+            self.resize(n_buckets);
+        }
     }
 
     /// The same for one whose ids stand elsewhere.
@@ -195,9 +212,10 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
     }
 
     fn put(&mut self, entry: [u64; SIZE]) {
-        // A quarter full at most: of 130,545 words a bucket has to drop one in ten at half, one in thirty at a quarter.
+        // A quarter full at most: of 130,545 words one in ten has no place in its first bucket at half, one in thirty at a
+        // quarter.
         if 2 * self.n_entries >= self.buckets.len() && self.buckets.len() < MOST_BUCKETS {
-            self.grow();
+            self.resize(2 * self.buckets.len());
         }
         self.put_entry(entry);
     }
@@ -205,16 +223,22 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
     fn put_entry(&mut self, entry: [u64; SIZE]) {
         let mut key = *entry.first_chunk().unwrap_or(&[0; KEY]);
         key[KEY - 1] &= KEY_BITS;
-        let index = self.bucket_of(&key);
-        let Bucket([newer, older]) = &mut self.buckets[index];
-        self.n_entries += usize::from(count_of(older[KEY - 1]) == 0);
-        *older = *newer;
-        *newer = entry;
+        let home = self.bucket_of(&key);
+        let [newer, older] = &mut self.buckets[home].0;
+        let moved = std::mem::replace(older, std::mem::replace(newer, entry));
+        self.n_entries += usize::from(count_of(moved[KEY - 1]) == 0);
+        // What has no place in this bucket any more has one in the other, if that has room.
+        if count_of(moved[KEY - 1]) != 0
+            && let Some(room) = self.buckets[home ^ 1].0.iter_mut().find(|entry| count_of(entry[KEY - 1]) == 0)
+        {
+            *room = moved;
+            self.n_entries += 1;
+        }
     }
 
     #[cold]
-    fn grow(&mut self) {
-        let n_buckets = (2 * self.buckets.len()).clamp(FEWEST_BUCKETS, MOST_BUCKETS);
+    fn resize(&mut self, n_buckets: usize) {
+        let n_buckets = n_buckets.clamp(FEWEST_BUCKETS, MOST_BUCKETS);
         let old = std::mem::replace(&mut self.buckets, memory::filled(Bucket([[0; SIZE]; 2]), n_buckets));
         self.n_entries = 0;
         for entry in old.into_iter().flat_map(|Bucket([newer, older])| [older, newer]) {
@@ -224,23 +248,37 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         }
     }
 
-    /// A product of the halves of the key, folded: all its bits reach all bits of the hash.
     #[inline(always)]
     fn bucket_of(&self, key: &[u64; KEY]) -> usize {
+        self.bucket_of_hash(Self::hash(key))
+    }
+
+    #[inline(always)]
+    fn bucket_of_hash(&self, hash: u64) -> usize {
+        hash as usize & self.buckets.len().wrapping_sub(1)
+    }
+
+    /// A product of the halves of the key, folded: all its bits reach all bits of the hash.
+    #[inline(always)]
+    pub fn hash(key: &[u64; KEY]) -> u64 {
         let mut hash = 0;
         for pair in key.chunks_exact(2) {
             let product = (pair[0] ^ 0x9E37_79B9_7F4A_7C15 ^ hash) as u128 * (pair[1] ^ 0xD6E8_FEB8_6659_FD93) as u128;
             hash = product as u64 ^ (product >> 64) as u64;
         }
-        hash as usize & self.buckets.len().wrapping_sub(1)
+        hash
     }
-}
 
-impl ShortWords {
-    /// The two entries of the bucket where `key` would be; None in a table without entries.
+    /// Calls the bucket of a hash into the caches.
     #[inline(always)]
-    pub fn bucket(&self, key: &ShortKey) -> Option<&[[u64; 4]; 2]> {
-        self.buckets.get(self.bucket_of(key)).map(|bucket| &bucket.0)
+    pub fn prefetch(&self, hash: u64) {
+        memory::prefetch(&self.buckets, self.bucket_of_hash(hash));
+    }
+
+    /// The two entries of the bucket where a key of this hash would be; None in a table without entries.
+    #[inline(always)]
+    pub fn bucket(&self, hash: u64) -> Option<&[[u64; SIZE]; 2]> {
+        self.buckets.get(self.bucket_of_hash(hash)).map(|bucket| &bucket.0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Reading;
 use super::output::{Chunk, Files, Output, SideReport};
-use crate::corpus::{Block, Corpus, Pass, Side, Source, Stretch};
+use crate::corpus::{Block, Corpus, Pass, Side, Source, Stretch, Survey, SurveyOptions, Totals};
 use crate::encode::{Cache, Encoder, Id, KnownWords};
 use crate::error::Result;
 use crate::special::Special;
@@ -15,27 +15,38 @@ pub(super) struct Encoded {
     pub val: Option<SideReport>,
     /// The inputs as they lay.
     pub sources: Vec<Source>,
-    /// The words that were met.
+    /// What the corpus holds, where this was its survey too.
+    pub totals: Option<Totals>,
+    /// The words that were met; none where nearly all were known before.
     pub known: KnownWords,
 }
 
-/// Encodes the documents of both sides into `files`, reading the corpus by `pass`.
+/// How to read what is encoded.
+#[derive(Clone, Copy)]
+pub(super) enum Way<'p> {
+    /// After a survey.
+    Pass(Pass<'p>),
+    /// Surveying it on the way: nothing is split off or dropped.
+    Surveying(&'p SurveyOptions),
+}
+
+/// Encodes the documents of both sides into `files`.
 pub(super) fn encode(
     reading: &Reading,
-    pass: Pass,
+    way: Way,
     encoder: &Encoder,
     end_of_text: Option<TokenId>,
     files: &Files,
 ) -> Result<Encoded> {
     match files.dtype {
-        Dtype::U16 => encode_as::<u16>(reading, pass, encoder, end_of_text, files),
-        Dtype::U32 => encode_as::<u32>(reading, pass, encoder, end_of_text, files),
+        Dtype::U16 => encode_as::<u16>(reading, way, encoder, end_of_text, files),
+        Dtype::U32 => encode_as::<u32>(reading, way, encoder, end_of_text, files),
     }
 }
 
 fn encode_as<T: Id>(
     reading: &Reading,
-    pass: Pass,
+    way: Way,
     encoder: &Encoder,
     end_of_text: Option<TokenId>,
     files: &Files,
@@ -47,11 +58,20 @@ fn encode_as<T: Id>(
         let put = encoded.and_then(|chunks| output.put(block.index, chunks, reading.monitor));
         put.inspect_err(|_| output.abort())
     };
-    let (workers, sources) =
-        reading.corpus.each_block(pass, reading.n_threads, reading.monitor, Worker::default, work)?;
+    let Reading { corpus, n_threads, monitor, .. } = *reading;
+    let (workers, sources, totals) = match way {
+        Way::Pass(pass) => {
+            let (workers, sources) = corpus.each_block(pass, n_threads, monitor, Worker::default, work)?;
+            (workers, sources, None)
+        }
+        Way::Surveying(options) => {
+            let (survey, workers) = Survey::with(corpus, Pass::Only, options, monitor, Worker::default, work)?;
+            (workers, survey.sources, Some(survey.totals))
+        }
+    };
     let (train, val) = output.finish()?;
-    let caches: Vec<Cache> = workers.into_iter().map(|worker| worker.cache).collect();
-    Ok(Encoded { train, val, sources, known: KnownWords::of_caches(&caches) })
+    let mut caches: Vec<Cache> = workers.into_iter().map(|worker| worker.cache).collect();
+    Ok(Encoded { train, val, sources, totals, known: KnownWords::of_caches(&mut caches) })
 }
 
 /// What one thread keeps from block to block.

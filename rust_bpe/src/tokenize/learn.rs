@@ -60,7 +60,7 @@ impl Bpe {
 pub(super) struct Learned {
     pub vocabulary: Arc<Vocabulary>,
     /// What training left encoded.
-    pub known: KnownWords,
+    pub known: Arc<KnownWords>,
     pub stop: Option<Stop>,
     pub n_words: u64,
     pub n_pretokens: u64,
@@ -130,7 +130,7 @@ pub(super) fn vocabulary(
     times: &mut Times,
 ) -> Result<Learned> {
     let (specials, special_ids) = (&plan.specials, plan.special_ids);
-    let known = KnownWords::default();
+    let known = Arc::<KnownWords>::default();
     let untrained = |vocabulary| Learned { vocabulary, known, stop: None, n_words: 0, n_pretokens: 0, counted: None };
     match &plan.tokenizer {
         Tokenizer::Given(vocabulary) => Ok(untrained(vocabulary.clone())),
@@ -198,7 +198,7 @@ fn train_on(words: &Words, bpe: &Bpe, plan: &Plan, reading: &Reading) -> Result<
         KnownWords::of(words, &trained.encodings, &vocabulary.ids_of_symbols())
     };
     Ok(Learned {
-        known,
+        known: known.into(),
         vocabulary: Arc::new(vocabulary),
         stop: Some(trained.stop),
         n_words: words.len() as u64,

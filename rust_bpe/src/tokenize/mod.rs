@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::corpus::{Corpus, Cut, Field, Input, Markers, OpenRecords, Pass, Side, Source, Split, SplitRequest};
+use crate::corpus::{
+    Corpus, Cut, Field, Input, Markers, OpenRecords, Pass, Side, Source, Split, SplitMethod, SplitRequest,
+};
 use crate::corpus::{Survey, SurveyOptions, Totals, hexadecimal};
 use crate::encode::{Encoder, KnownWords};
 use crate::error::{Error, Result};
@@ -144,8 +146,14 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
         corpus.limits = limit::byte_limits(&corpus, vocabulary, has_end, limit, plan.survey.n_threads, monitor)?;
         monitor.start("reading", source_bytes);
     }
-    let (survey, counted) = learn::survey(&plan, &corpus, monitor)?;
-    check_text(&corpus, &survey.totals)?;
+    let surveys_on_the_way = plan.surveys_on_the_way();
+    let (survey, counted) = if surveys_on_the_way {
+        (Survey::default(), None)
+    } else {
+        let (survey, counted) = learn::survey(&plan, &corpus, monitor)?;
+        check_text(&corpus, &survey.totals)?;
+        (survey, counted)
+    };
     let split = Split::choose(&plan.survey.split, &survey)?;
     *(if counted.is_some() { &mut times.counting } else { &mut times.reading }) = begin.elapsed();
 
@@ -157,27 +165,38 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     let encoding = Instant::now();
     monitor.start("encoding", source_bytes);
     let end_of_text_id = id_of(&vocabulary);
-    let has_val = split != Split::None || survey.totals.n_val_documents > 0;
+    let has_val = split != Split::None || corpus.inputs.iter().any(|input| input.side == Side::Val);
     let files =
         output::Files { folder: plan.out.clone(), dtype: vocabulary.dtype(), shard_tokens: plan.shard_tokens, has_val };
     let tokenizer_json = vocabulary.to_json();
     let tokenizer_sha256: [u8; 32] = Sha256::digest(&tokenizer_json).into();
     files.write("tokenizer.json", &tokenizer_json)?;
-    let encode::Encoded { train, val, sources, .. } = if plan.vocabulary_only {
+    let encode::Encoded { train, val, sources, totals, .. } = if plan.vocabulary_only {
         encode::Encoded::default()
     } else {
-        let known = match &plan.words {
-            Some(path) => read_words(path, &tokenizer_sha256, &vocabulary),
-            None => learned.known,
+        let kept = plan.words.as_ref().and_then(|path| KeptWords::read(path, &tokenizer_sha256, &vocabulary));
+        let known = kept.as_ref().map_or(&learned.known, |kept| &kept.words);
+        let encoder = Encoder::with_known(vocabulary.clone(), known.clone());
+        let way = match surveys_on_the_way {
+            true => encode::Way::Surveying(&plan.survey),
+            false => encode::Way::Pass(Pass::Last(&survey.sources)),
         };
-        let encoder = Encoder::with_known(vocabulary.clone(), &known);
-        let encoded = write_ids(&reading, &encoder, learned.counted, end_of_text_id, &files)?;
-        let known = if encoded.known.is_empty() { &known } else { &encoded.known };
-        if !known.is_empty() {
-            files.write(WORDS_FILE, &known.to_bytes(&tokenizer_sha256))?;
+        let encoded = write_ids(&reading, way, &encoder, learned.counted, end_of_text_id, &files)?;
+        match kept {
+            Some(kept) if encoded.known.is_empty() => files.write(WORDS_FILE, &kept.file)?,
+            _ => {
+                let known = if encoded.known.is_empty() { known } else { &encoded.known };
+                if !known.is_empty() {
+                    files.write(WORDS_FILE, &known.to_bytes(&tokenizer_sha256))?;
+                }
+            }
         }
         encoded
     };
+    let totals = totals.unwrap_or(survey.totals);
+    if surveys_on_the_way {
+        check_text(&corpus, &totals)?;
+    }
     times.encoding = encoding.elapsed();
     times.total = begin.elapsed();
     Ok(Report {
@@ -187,7 +206,7 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
         stop: learned.stop,
         n_words: learned.n_words,
         n_pretokens: learned.n_pretokens,
-        totals: survey.totals,
+        totals,
         split,
         sources,
         train,
@@ -199,34 +218,41 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
 /// Writes the token files, from what was noted of the corpus or by reading it again.
 fn write_ids(
     reading: &Reading,
+    way: encode::Way,
     encoder: &Encoder,
     counted: Option<learn::Counted>,
     end_of_text: Option<TokenId>,
     files: &output::Files,
 ) -> Result<encode::Encoded> {
     match counted {
-        None => encode::encode(reading, Pass::Last(&reading.survey.sources), encoder, end_of_text, files),
+        None => encode::encode(reading, way, encoder, end_of_text, files),
         Some(learn::Counted { counters, notes: Some(notes), sources }) => {
             let markers = &reading.corpus.markers;
             let noted = gather::Noted { counters: &counters, notes: &notes, encoder, markers, end_of_text };
-            noted.write(files, reading.monitor).map(|(train, val)| encode::Encoded {
-                train,
-                val,
-                sources,
-                known: KnownWords::default(),
-            })
+            let (train, val) = noted.write(files, reading.monitor)?;
+            Ok(encode::Encoded { train, val, sources, ..encode::Encoded::default() })
         }
         Some(learn::Counted { sources, .. }) => {
-            let encoded = encode::encode(reading, Pass::Again(&sources), encoder, end_of_text, files);
+            let way = encode::Way::Pass(Pass::Again(&sources));
+            let encoded = encode::encode(reading, way, encoder, end_of_text, files);
             encoded.map(|encoded| encode::Encoded { sources, known: KnownWords::default(), ..encoded })
         }
     }
 }
 
-/// The words of a file beside a vocabulary: none where it cannot be read, or is another vocabulary's.
-fn read_words(path: &Path, vocabulary_sha256: &[u8; 32], vocabulary: &Vocabulary) -> KnownWords {
-    let file = read_file(path).unwrap_or_default();
-    KnownWords::from_bytes(&file, vocabulary_sha256, vocabulary.largest_id()).unwrap_or_default()
+/// A [`WORDS_FILE`] beside a vocabulary, and what it holds.
+struct KeptWords {
+    file: Vec<u8>,
+    words: Arc<KnownWords>,
+}
+
+impl KeptWords {
+    /// None where it cannot be read, or is another vocabulary's.
+    fn read(path: &Path, vocabulary_sha256: &[u8; 32], vocabulary: &Vocabulary) -> Option<Self> {
+        let file = read_file(path).ok()?;
+        let words = KnownWords::from_bytes(&file, vocabulary_sha256, vocabulary.largest_id())?;
+        Some(Self { file, words: Arc::new(words) })
+    }
 }
 
 /// A job without its corpus.
@@ -241,6 +267,15 @@ struct Plan {
     note_bytes: usize,
     vocabulary_only: bool,
     out: PathBuf,
+}
+
+impl Plan {
+    /// Whether nothing of the corpus must be known before it is encoded: its one reading is its survey too.
+    fn surveys_on_the_way(&self) -> bool {
+        let Self { tokenizer, survey, vocabulary_only, .. } = self;
+        let is_made = matches!(tokenizer, Tokenizer::Given(_) | Tokenizer::Byte);
+        is_made && survey.split.method == SplitMethod::None && !survey.drop_duplicates && !vocabulary_only
+    }
 }
 
 /// A corpus after its survey, as the later passes read it.
