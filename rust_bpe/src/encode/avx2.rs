@@ -8,6 +8,7 @@ use super::Id;
 use super::lookup::{Entry, Keys, Look, Portable, Run, make_keys_by, run_by};
 use super::words::{KEY_BITS, LOW_BYTES, SHORT_BYTES, ShortKey, ShortWords, count_of};
 use crate::processor::Avx2;
+use crate::token::TokenId;
 
 /// As [`super::lookup::make_keys`].
 pub(super) fn make_keys(avx2: Avx2, words: &ShortWords, text: &[u8], start: usize, ends: &[usize], keys: &mut Keys) {
@@ -21,14 +22,26 @@ fn enter_make_keys(avx2: Avx2, words: &ShortWords, text: &[u8], start: usize, en
 }
 
 /// As [`super::lookup::run`].
-pub(super) fn run<T: Id>(avx2: Avx2, words: &ShortWords, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
+pub(super) fn run<T: Id>(
+    avx2: Avx2,
+    words: &ShortWords,
+    spilled: &[TokenId],
+    keys: &[(ShortKey, u64)],
+    ids: &mut [T],
+) -> Run {
     // SAFETY: as above.
-    unsafe { enter_run(avx2, words, keys, ids) }
+    unsafe { enter_run(avx2, words, spilled, keys, ids) }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn enter_run<T: Id>(avx2: Avx2, words: &ShortWords, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
-    run_by(avx2, words, keys, ids)
+fn enter_run<T: Id>(
+    avx2: Avx2,
+    words: &ShortWords,
+    spilled: &[TokenId],
+    keys: &[(ShortKey, u64)],
+    ids: &mut [T],
+) -> Run {
+    run_by(avx2, words, spilled, keys, ids)
 }
 
 /// What makes a key of 16 bytes, by the length of a pre-token: ones in its bytes, and the length in the last. Behind them

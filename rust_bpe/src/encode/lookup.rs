@@ -5,11 +5,15 @@
 //! branch depends on their number.
 
 use super::Id;
-use super::words::{KEY_BITS, NO_KEY, SHORT_BYTES, ShortKey, ShortWords, Width, count_of, short_key};
+use super::words::{KEY_BITS, NO_KEY, SHORT_BYTES, SPILLED, ShortKey, ShortWords, Width, count_of, short_key};
 use crate::processor::Avx2;
+use crate::token::TokenId;
 
 /// Ids that an entry has room for at most.
-pub(super) const ROOM: usize = 8;
+const ENTRY_ROOM: usize = 8;
+
+/// Ids that are stored for a pre-token at most.
+pub(super) const ROOM: usize = 16;
 
 /// Pre-tokens whose keys are made at once: their buckets fill a quarter of the first cache.
 pub(super) const STRETCH: usize = 128;
@@ -43,14 +47,21 @@ pub(super) fn make_keys(
     }
 }
 
-/// Stores the ids of the pre-tokens that have these keys, until one is not in `words`.
+/// Stores the ids of the pre-tokens that have these keys, until one is not in `words`; `spilled` has the tokens of those
+/// that have too many for an entry.
 ///
 /// `ids` must have room for [`ROOM`] ids a pre-token.
-pub(super) fn run<T: Id>(processor: Option<Avx2>, words: &ShortWords, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
+pub(super) fn run<T: Id>(
+    processor: Option<Avx2>,
+    words: &ShortWords,
+    spilled: &[TokenId],
+    keys: &[(ShortKey, u64)],
+    ids: &mut [T],
+) -> Run {
     match processor {
         #[cfg(target_arch = "x86_64")]
-        Some(processor) => super::avx2::run(processor, words, keys, ids),
-        _ => run_by(Portable, words, keys, ids),
+        Some(processor) => super::avx2::run(processor, words, spilled, keys, ids),
+        _ => run_by(Portable, words, spilled, keys, ids),
     }
 }
 
@@ -84,37 +95,63 @@ pub(super) fn make_keys_by(
 
 /// [`run`] by one way to look.
 #[inline(always)]
-pub(super) fn run_by<T: Id>(look: impl Look, words: &ShortWords, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
+pub(super) fn run_by<T: Id>(
+    look: impl Look,
+    words: &ShortWords,
+    spilled: &[TokenId],
+    keys: &[(ShortKey, u64)],
+    ids: &mut [T],
+) -> Run {
     match words.width {
-        Width::Narrow => run_of(look, store_narrow, 8, words, keys, ids),
-        Width::Wide => run_of(look, store_wide, 4, words, keys, ids),
+        Width::Narrow => run_of(look, store_narrow, 8, words, spilled, keys, ids),
+        Width::Wide => run_of(look, store_wide, 4, words, spilled, keys, ids),
     }
 }
 
 #[inline(always)]
 fn run_of<T: Id>(
     look: impl Look,
-    store: impl Fn([u64; 2], &mut [T; ROOM]),
+    store: impl Fn([u64; 2], &mut [T; ENTRY_ROOM]),
     most: usize,
     words: &ShortWords,
+    spilled: &[TokenId],
     keys: &[(ShortKey, u64)],
     ids: &mut [T],
 ) -> Run {
     let mut n_ids = 0;
     for (n_pretokens, (key, hash)) in keys.iter().enumerate() {
         let (found, count) = words.bucket(*hash).map_or(([0; 2], 0), |bucket| look.find(bucket, key));
-        let Some(room) = ids[n_ids..].first_chunk_mut() else { return Run { n_pretokens, n_ids } };
-        store(found, room);
+        let Some(room) = ids[n_ids..].first_chunk_mut::<ROOM>() else { return Run { n_pretokens, n_ids } };
+        if let Some(room) = room.first_chunk_mut() {
+            store(found, room);
+        }
         if count.wrapping_sub(1) >= most {
-            return Run { n_pretokens, n_ids };
+            let Some((tokens, n_tokens)) = spilled_tokens(found, count, spilled) else {
+                return Run { n_pretokens, n_ids };
+            };
+            *room = tokens.map(T::from_id);
+            n_ids += n_tokens;
+            continue;
         }
         n_ids += count;
     }
     Run { n_pretokens: keys.len(), n_ids }
 }
 
+/// The tokens of an entry that stand elsewhere, the first of so many, where they are not more than [`ROOM`].
+///
+/// Half of all words are of that kind where a vocabulary has few tokens for a script. The last words there are left to the
+/// caller, so that a block of one size can be copied.
 #[inline(always)]
-fn store_narrow<T: Id>([first, second]: [u64; 2], room: &mut [T; ROOM]) {
+fn spilled_tokens(found: [u64; 2], count: usize, spilled: &[TokenId]) -> Option<([TokenId; ROOM], usize)> {
+    let (start, end) = (found[0] as u32 as usize, (found[0] >> 32) as usize);
+    let is_short = count == SPILLED && end - start <= ROOM;
+    let tokens = if is_short { spilled.get(start..)?.first_chunk()? } else { return None };
+    Some((*tokens, end - start))
+}
+
+#[inline(always)]
+fn store_narrow<T: Id>([first, second]: [u64; 2], room: &mut [T; ENTRY_ROOM]) {
     *room = std::array::from_fn(|place| {
         let word = if place < 4 { first } else { second };
         T::from_id((word >> (16 * (place % 4))) as u32 & 0xFFFF)
@@ -122,7 +159,7 @@ fn store_narrow<T: Id>([first, second]: [u64; 2], room: &mut [T; ROOM]) {
 }
 
 #[inline(always)]
-fn store_wide<T: Id>([first, second]: [u64; 2], room: &mut [T; ROOM]) {
+fn store_wide<T: Id>([first, second]: [u64; 2], room: &mut [T; ENTRY_ROOM]) {
     let ids = [first as u32, (first >> 32) as u32, second as u32, (second >> 32) as u32];
     for (place, id) in room.iter_mut().zip(ids) {
         *place = T::from_id(id);

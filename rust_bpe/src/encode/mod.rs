@@ -30,7 +30,7 @@ use base::BaseTable;
 pub use cache::Cache;
 pub use known::KnownWords;
 pub use stream::Stream;
-use tables::LONGEST_WORD;
+use tables::{LONGEST_WORD, Tables};
 use words::Width;
 
 /// Encodes and decodes with one vocabulary.
@@ -141,7 +141,8 @@ impl Encoder {
                 lookup::make_keys(cache.processor, &cache.tables.short, text, start, ends, &mut keys);
                 let mut done = 0;
                 while done < ends.len() {
-                    let run = lookup::run(cache.processor, &cache.tables.short, &keys[done..ends.len()], &mut ids);
+                    let Tables { short, spilled, .. } = &cache.tables;
+                    let run = lookup::run(cache.processor, short, spilled, &keys[done..ends.len()], &mut ids);
                     out.extend_from_slice(&ids[..run.n_ids]);
                     done += run.n_pretokens;
                     if done > 0 {

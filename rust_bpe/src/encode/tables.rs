@@ -28,7 +28,7 @@ const AHEAD: usize = 16;
 pub(super) struct Tables {
     pub short: ShortWords,
     medium: MediumWords,
-    spilled: Vec<TokenId>,
+    pub spilled: Vec<TokenId>,
     long_words: LongWords,
     /// Whether all words stand among the long ones.
     is_small: bool,
@@ -120,6 +120,11 @@ impl Tables {
             true => self.short.insert_spilled(&short_key(pretoken, 0, pretoken.len()), start, end),
             false => self.medium.insert_spilled(&medium_key(pretoken), start, end),
         }
+    }
+
+    /// How many words are remembered.
+    pub fn n_words(&self) -> usize {
+        self.short.len() + self.medium.len() + self.long_words.places.len()
     }
 
     /// Whether nearly all words that came were known from the start.

@@ -99,7 +99,7 @@ const FEWEST_BUCKETS: usize = 1 << 11;
 const COUNT_SHIFT: u32 = 60;
 pub(super) const KEY_BITS: u64 = (1 << COUNT_SHIFT) - 1;
 /// In place of the number of ids that stand elsewhere: the place has two words of 32 bits.
-const SPILLED: usize = 15;
+pub(super) const SPILLED: usize = 15;
 
 /// The number of ids by the last word of an entry's key: 0 in an empty one, more than there can be where they are spilled.
 #[inline(always)]
@@ -118,6 +118,10 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
     pub fn room(&self) -> usize {
         let n_ids = (SIZE - KEY) * 8 / if self.width == Width::Narrow { 2 } else { 4 };
         n_ids.min(SPILLED - 1)
+    }
+
+    pub fn len(&self) -> usize {
+        self.n_entries
     }
 
     /// What is known of a pre-token. One that stands in its second bucket moves to the first.
