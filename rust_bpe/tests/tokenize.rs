@@ -295,6 +295,40 @@ fn words_counted_in_the_first_pass_make_the_same_vocabulary() {
     }
 }
 
+/// A given vocabulary's corpus is surveyed while it is encoded where nothing is split off, and before that where duplicates
+/// are looked for: the same is found and written.
+#[test]
+fn a_survey_on_the_way_finds_what_one_before_finds() {
+    let folder = Folder::new();
+    let (text, val) = (folder.write("text.txt", &sample(4, 3000)), folder.write("val.txt", &sample(5, 500)));
+    let vocabulary = run_job(job(&text, &folder.0.join("first"), Tokenizer::Bpe(bpe(Some(300))))).unwrap().vocabulary;
+    let given = |drop_duplicates, has_val, n_threads| {
+        let out = folder.0.join("out");
+        let mut job = job(&text, &out, Tokenizer::Given(vocabulary.clone()));
+        job.split = SplitRequest { method: SplitMethod::None, fraction: 0.0, seed: 0 };
+        if has_val {
+            job.inputs.push(Input { path: val.clone(), side: Side::Val, ..job.inputs[0].clone() });
+        }
+        (job.drop_duplicates, job.n_threads, job.block_bytes, job.specials) =
+            (drop_duplicates, n_threads, 512, Vec::new());
+        let report = run_job(job).unwrap();
+        let sources: Vec<_> = report.sources.iter().map(|source| format!("{source:?}")).collect();
+        (report.totals, sources, report.train, report.val, fs::read(out.join("train.idx.npy")).unwrap())
+    };
+    for has_val in [false, true] {
+        let expected = given(true, has_val, 1);
+        assert!(expected.0.n_documents > 10 && expected.0.n_lines > 10 && expected.3.is_some() == has_val);
+        for n_threads in [1, 3] {
+            assert_eq!(given(false, has_val, n_threads), expected);
+        }
+    }
+
+    let empty = folder.write("empty.txt", END.as_bytes());
+    let mut job = job(&empty, &folder.0.join("out"), Tokenizer::Given(vocabulary));
+    (job.split.method, job.specials) = (SplitMethod::None, Vec::new());
+    assert!(run_job(job).unwrap_err().to_string().contains("found only empty documents"));
+}
+
 #[test]
 fn shards_joined_are_the_one_file() {
     let folder = Folder::new();

@@ -303,6 +303,28 @@ mod tests {
     }
 
     #[test]
+    fn a_full_bucket_leaves_its_oldest_word_to_the_other_one() {
+        let mut words = ShortWords::default();
+        let key = |number: u32| short_key(format!("{number:010}").as_bytes(), 0, 10);
+        let n_words = 100_000;
+        (0..n_words).for_each(|number| words.insert(&key(number), &[number % 50_000]));
+        for _ in 0..2 {
+            let found = |number: &u32| match words.get(&key(*number)) {
+                Some(Found::Ids(ids, 1)) if ids[0] == number % 50_000 => true,
+                None => false,
+                other => panic!("{number}: {other:?}"),
+            };
+            let n_found = (0..n_words).filter(found).count();
+            // Of two entries in a bucket alone one word in thirty would be lost.
+            assert!(n_found > 99_000, "{n_found}");
+            assert!(words.len() >= n_found && words.len() <= n_words as usize);
+        }
+        let mut n_visited = 0;
+        words.for_each(|_, _| n_visited += 1);
+        assert_eq!(n_visited, words.len());
+    }
+
+    #[test]
     fn what_is_found_is_what_was_put_there_last() {
         for width in [Width::Narrow, Width::Wide] {
             let mut short = ShortWords { width, ..ShortWords::default() };

@@ -1,7 +1,6 @@
 //! A limit in tokens, turned into limits in bytes: how far each input may be read.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::encode::TextEncoder;
 use crate::corpus::{Block, Corpus, Format, Pass, Piece};
@@ -26,12 +25,12 @@ pub(super) fn byte_limits(
 ) -> Result<Vec<Option<u64>>> {
     let encoder = Encoder::new(vocabulary.clone());
     let counter = Counter { encoder: TextEncoder::new(corpus, &encoder), n_end_ids: u64::from(has_end), limit };
-    let counted: Vec<AtomicU64> = corpus.inputs.iter().map(|_| AtomicU64::new(0)).collect();
+    let counted: Vec<Mutex<Counted>> = corpus.inputs.iter().map(|_| Mutex::default()).collect();
+    let counted_of = |block: &Block| counted[block.input].lock().unwrap_or_else(PoisonError::into_inner);
     let count = |state: &mut (Cache, Vec<BlockIds>), block: &Block| {
-        // Blocks are handed out in order: when those that are done reach the limit, this one lies behind it.
-        if counted[block.input].load(Relaxed) <= limit {
+        if counted_of(block).may_reach(block.index, limit) {
             let ids = counter.block(block, &mut state.0)?;
-            counted[block.input].fetch_add(ids.n_ids, Relaxed);
+            counted_of(block).add(&ids);
             state.1.push(ids);
         }
         Ok(())
@@ -57,6 +56,26 @@ pub(super) fn byte_limits(
         limits[input] = Some(place);
     }
     Ok(limits)
+}
+
+/// The blocks of an input whose ids are counted.
+#[derive(Default)]
+struct Counted {
+    n_ids: u64,
+    last_index: usize,
+}
+
+impl Counted {
+    /// Whether the block may lie before the limit. Blocks come in order and are done in any: those that are done may hold
+    /// more ids than the limit and lie behind one that is not.
+    fn may_reach(&self, index: usize, limit: u64) -> bool {
+        self.n_ids <= limit || index < self.last_index
+    }
+
+    fn add(&mut self, block: &BlockIds) {
+        self.n_ids += block.n_ids;
+        self.last_index = self.last_index.max(block.index);
+    }
 }
 
 /// What a block holds.
@@ -151,5 +170,21 @@ impl Counter<'_> {
             }
         }
         Ok(best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_before_those_that_reached_the_limit_is_counted() {
+        let mut counted = Counted::default();
+        assert!(counted.may_reach(0, 10) && counted.may_reach(7, 10));
+        for index in [4, 6] {
+            counted.add(&BlockIds { index, input: 0, n_ids: 6, is_open: false });
+        }
+        assert!(counted.may_reach(3, 10) && counted.may_reach(5, 10), "late, but in front");
+        assert!(!counted.may_reach(7, 10));
     }
 }
