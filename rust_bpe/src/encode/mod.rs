@@ -48,20 +48,20 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn new(vocabulary: Arc<Vocabulary>) -> Self {
-        Self::with_known(vocabulary, Arc::default())
-    }
-
-    /// The same, faster: `known` must hold what the encoder would find.
-    pub fn with_known(vocabulary: Arc<Vocabulary>, known: Arc<KnownWords>) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         Self {
             ranks: MergeTable::new(vocabulary.merges()),
             base: BaseTable::new(vocabulary.base(), vocabulary.unknown_id()),
-            known,
+            known: Arc::default(),
             width: if vocabulary.largest_id() <= u16::LARGEST { Width::Narrow } else { Width::Wide },
             serial: SERIAL.fetch_add(1, Relaxed),
             vocabulary,
         }
+    }
+
+    /// The same, faster: `known` must hold what the encoder would find.
+    pub fn with_known(self, known: Arc<KnownWords>) -> Self {
+        Self { known, ..self }
     }
 
     pub fn vocabulary(&self) -> &Arc<Vocabulary> {

@@ -115,7 +115,8 @@ pub struct Report {
     pub times: Times,
 }
 
-/// Elapsed times of the stages, and of all of it. Where words are counted in the first pass, that is counting.
+/// Elapsed times of the stages, and of all of it. Where words are counted in the first pass, that is counting; writing the
+/// vocabulary and making its tables is no stage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     pub reading: Duration,
@@ -162,7 +163,6 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     let learned = learn::vocabulary(&plan, &reading, counted, source_bytes, &mut times)?;
     let vocabulary = learned.vocabulary.clone();
 
-    let encoding = Instant::now();
     monitor.start("encoding", source_bytes);
     let end_of_text_id = id_of(&vocabulary);
     let has_val = split != Split::None || corpus.inputs.iter().any(|input| input.side == Side::Val);
@@ -174,9 +174,11 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     let encode::Encoded { train, val, sources, totals, .. } = if plan.vocabulary_only {
         encode::Encoded::default()
     } else {
+        let encoder = Encoder::new(vocabulary.clone());
+        let encoding = Instant::now();
         let kept = plan.words.as_ref().and_then(|path| KeptWords::read(path, &tokenizer_sha256, &vocabulary));
         let known = kept.as_ref().map_or(&learned.known, |kept| &kept.words);
-        let encoder = Encoder::with_known(vocabulary.clone(), known.clone());
+        let encoder = encoder.with_known(known.clone());
         let way = match surveys_on_the_way {
             true => encode::Way::Surveying(&plan.survey),
             false => encode::Way::Pass(Pass::Last(&survey.sources)),
@@ -191,13 +193,13 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
                 }
             }
         }
+        times.encoding = encoding.elapsed();
         encoded
     };
     let totals = totals.unwrap_or(survey.totals);
     if surveys_on_the_way {
         check_text(&corpus, &totals)?;
     }
-    times.encoding = encoding.elapsed();
     times.total = begin.elapsed();
     Ok(Report {
         vocabulary,

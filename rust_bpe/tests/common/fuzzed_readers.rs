@@ -74,7 +74,7 @@ pub fn words(data: &[u8]) {
     let vocabulary = Arc::new(Vocabulary::byte(&[], SpecialIds::End).expect("the bytes"));
     if let Some(words) = KnownWords::from_bytes(&file, &[0; 32], vocabulary.largest_id()) {
         assert!(words.to_bytes(&[0; 32]) == file);
-        let encoder = Encoder::with_known(vocabulary, Arc::new(words.clone()));
+        let encoder = Encoder::new(vocabulary).with_known(Arc::new(words.clone()));
         let (mut cache, mut ids) = (Cache::new(), Vec::<u32>::new());
         for (word, _) in words.iter() {
             ids.clear();
