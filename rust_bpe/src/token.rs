@@ -49,8 +49,8 @@ pub trait Id: Copy + Default + Send + Sync + 'static {
 
     fn to_id(self) -> TokenId;
 
-    /// The bytes of `ids` in little-endian order.
-    fn little_endian(ids: &[Self]) -> Vec<u8>;
+    /// Replaces `bytes` by those of `ids` in little-endian order.
+    fn little_endian(ids: &[Self], bytes: &mut Vec<u8>);
 }
 
 impl Id for u16 {
@@ -65,8 +65,9 @@ impl Id for u16 {
         self.into()
     }
 
-    fn little_endian(ids: &[Self]) -> Vec<u8> {
-        ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>().into_flattened()
+    fn little_endian(ids: &[Self], bytes: &mut Vec<u8>) {
+        bytes.resize(2 * ids.len(), 0);
+        bytes.as_chunks_mut().0.iter_mut().zip(ids).for_each(|(place, id)| *place = id.to_le_bytes());
     }
 }
 
@@ -82,7 +83,8 @@ impl Id for u32 {
         self
     }
 
-    fn little_endian(ids: &[Self]) -> Vec<u8> {
-        ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>().into_flattened()
+    fn little_endian(ids: &[Self], bytes: &mut Vec<u8>) {
+        bytes.resize(4 * ids.len(), 0);
+        bytes.as_chunks_mut().0.iter_mut().zip(ids).for_each(|(place, id)| *place = id.to_le_bytes());
     }
 }

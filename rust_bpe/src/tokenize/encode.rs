@@ -54,7 +54,7 @@ fn encode_as<T: Id>(
     let output = Output::new(files, reading.n_threads)?;
     let block_encoder = BlockEncoder { reading, encoder: TextEncoder::new(reading.corpus, encoder), end_of_text };
     let work = |worker: &mut Worker<T>, block: &Block| {
-        let encoded = block_encoder.encode(worker, block);
+        let encoded = block_encoder.encode(worker, block, [output.buffer(), output.buffer()]);
         let put = encoded.and_then(|chunks| output.put(block.index, chunks, reading.monitor));
         put.inspect_err(|_| output.abort())
     };
@@ -89,9 +89,10 @@ struct BlockEncoder<'r> {
 }
 
 impl BlockEncoder<'_> {
-    fn encode<T: Id>(&self, worker: &mut Worker<T>, block: &Block) -> Result<[Chunk; 2]> {
+    /// `buffers` are for the ids of the chunks.
+    fn encode<T: Id>(&self, worker: &mut Worker<T>, block: &Block, buffers: [Vec<u8>; 2]) -> Result<[Chunk; 2]> {
         let Reading { corpus, survey, split, .. } = self.reading;
-        let mut chunks: [Chunk; 2] = Default::default();
+        let mut chunks = buffers.map(|ids| Chunk { ids, ..Chunk::default() });
         let Worker { cache, ids } = worker;
         ids.iter_mut().for_each(Vec::clear);
         survey.parts(corpus, split, block, |part| {
@@ -107,7 +108,7 @@ impl BlockEncoder<'_> {
             Ok(())
         })?;
         for (chunk, ids) in chunks.iter_mut().zip(ids) {
-            chunk.ids = T::little_endian(ids);
+            T::little_endian(ids, &mut chunk.ids);
         }
         Ok(chunks)
     }

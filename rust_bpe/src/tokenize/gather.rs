@@ -48,7 +48,7 @@ impl Noted<'_> {
         let work = |_| {
             let mut ids = Vec::new();
             while let Some((note, table)) = notes.get(next.fetch_add(1, Relaxed)) {
-                let chunks = note.sides.each_ref().map(|side| table.chunk(side, &mut ids));
+                let chunks = note.sides.each_ref().map(|side| table.chunk(side, &mut ids, output.buffer()));
                 let put = output.put(note.block, chunks, monitor);
                 put.and_then(|()| monitor.advance(note.source_bytes)).inspect_err(|_| output.abort())?;
             }
@@ -118,10 +118,10 @@ impl<T: Id> IdTable<T> {
         self.spilled.extend_from_slice(ids);
     }
 
-    /// The chunk of a side of a block; `ids` is a workspace.
-    fn chunk(&self, side: &SideNote, ids: &mut Vec<T>) -> Chunk {
+    /// The chunk of a side of a block; `ids` is a workspace, `buffer` becomes the chunk's.
+    fn chunk(&self, side: &SideNote, ids: &mut Vec<T>, buffer: Vec<u8>) -> Chunk {
         ids.clear();
-        let mut chunk = Chunk { text_bytes: side.text_bytes, ..Chunk::default() };
+        let mut chunk = Chunk { ids: buffer, text_bytes: side.text_bytes, ..Chunk::default() };
         let mut start = 0;
         for &end in &side.document_ends {
             self.append(&side.numbers[start..end as usize], ids);
@@ -129,7 +129,7 @@ impl<T: Id> IdTable<T> {
             start = end as usize;
         }
         self.append(&side.numbers[start..], ids);
-        chunk.ids = T::little_endian(ids);
+        T::little_endian(ids, &mut chunk.ids);
         chunk
     }
 

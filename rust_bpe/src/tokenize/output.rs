@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -79,6 +79,8 @@ pub(super) struct SideWriter<'f> {
 /// Takes the chunks of both sides from all threads, in any order.
 pub(super) struct Output<'f> {
     order: InOrder<[Chunk; 2], Writers<'f>>,
+    /// Of chunks that are written: memory that the kernel need not clear again for the next ones.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 struct Writers<'f> {
@@ -117,7 +119,16 @@ impl<'f> Output<'f> {
             train: SideWriter::new(files, "train")?,
             val: files.has_val.then(|| SideWriter::new(files, "val")).transpose()?,
         };
-        Ok(Self { order: InOrder::new(writers, MOST_WAITING * n_threads) })
+        Ok(Self { order: InOrder::new(writers, MOST_WAITING * n_threads), buffers: Mutex::default() })
+    }
+
+    /// Room for the ids of a chunk.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.buffers().pop().unwrap_or_default()
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the chunks of a block, of training and of validation; blocks are numbered from 0. The caller answers an
@@ -128,9 +139,12 @@ impl<'f> Output<'f> {
             ready.extend(writers.append(chunks)?);
             Ok(())
         });
-        put.and_then(|()| {
-            ready.iter().try_for_each(|(chunk, places)| places.iter().try_for_each(|place| place.write(&chunk.ids)))
-        })
+        put?;
+        for (chunk, places) in ready {
+            places.iter().try_for_each(|place| place.write(&chunk.ids))?;
+            self.buffers().push(chunk.ids);
+        }
+        Ok(())
     }
 
     /// Frees the threads that wait for an earlier block, because it will never come.
