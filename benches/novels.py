@@ -62,7 +62,9 @@ def main() -> None:
         if name == "pylm":
             found = []
             for seed in range(options.seeds):
-                bits, n_tokens, n_parameters, config = train_pylm(data, budget, options.dtype, seed, options.set)
+                bits, n_tokens, n_parameters, config = train_pylm(
+                    data, budget, options.dtype, seed, options.set
+                )
                 found.append(bits)
                 say(f"pylm, seed {seed}", n_parameters, n_tokens, bits)
                 size, train = config.model, config.train
@@ -140,7 +142,8 @@ def peer_of(
     torch.manual_seed(seed)
     if name == "llama":
         assert chosen is not None
-        shape = Shape(*chosen[:3], vocab_size, *chosen[3:])
+        n_layers, width, n_heads, context, batch_size = chosen
+        shape = Shape(n_layers, width, n_heads, vocab_size, context, batch_size)
         theirs = llama(shape)
         return shape, None if theirs is None else LlamaLoss(theirs)
     sizes = (4, 128, 4, vocab_size, 64, 12) if name == "nanogpt-4x128" else (6, 384, 6, vocab_size, 256, 16)
