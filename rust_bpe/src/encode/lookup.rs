@@ -140,7 +140,7 @@ fn run_of<T: Id>(
 
 /// The tokens of an entry that stand elsewhere, the first of so many, where they are not more than [`ROOM`].
 ///
-/// Half of all words are of that kind where a vocabulary has few tokens for a script. The last words there are left to the
+/// Many words are of that kind where a vocabulary has few tokens for a script. The last words there are left to the
 /// caller, so that a block of one size can be copied.
 #[inline(always)]
 fn spilled_tokens(found: [u64; 2], count: usize, spilled: &[TokenId]) -> Option<([TokenId; ROOM], usize)> {

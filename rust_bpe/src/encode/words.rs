@@ -127,8 +127,10 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
     /// What is known of a pre-token. One that stands in its second bucket moves to the first.
     pub fn get(&mut self, key: &[u64; KEY]) -> Option<Found> {
         let home = self.bucket_of(key);
-        let is_same =
-            |entry: &[u64; SIZE]| entry[..KEY - 1] == key[..KEY - 1] && entry[KEY - 1] & KEY_BITS == key[KEY - 1];
+        let is_same = |entry: &[u64; SIZE]| {
+            let last = entry[KEY - 1];
+            entry[..KEY - 1] == key[..KEY - 1] && last & KEY_BITS == key[KEY - 1] && count_of(last) != 0
+        };
         // None before the first is put there.
         if let Some(entry) = self.buckets.get(home)?.0.iter().find(|entry| is_same(entry)) {
             return self.found(entry);

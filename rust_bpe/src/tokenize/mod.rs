@@ -3,7 +3,8 @@
 //! At most three passes over the corpus: a [`Survey`] finds documents, bytes and the split; [`learn`] counts the words of
 //! the training documents (in the same pass where nothing is split off) and makes the vocabulary, unless one is given;
 //! [`encode`] writes the ids of both sides. Where counting has room to note which word stands where ([`notes`]), [`gather`]
-//! does that without reading the text again. The files are the same for any number of threads.
+//! does that without reading the text again. A given vocabulary encodes a corpus that is not split in its survey's pass. The
+//! files are the same for any number of threads.
 
 mod encode;
 mod gather;
