@@ -8,8 +8,8 @@ use crate::token::TokenId;
 use crate::train::Encodings;
 use crate::words::Words;
 
-/// More words than these are not kept, the rarest first: about 30 MB. With a quarter of them an eighth of the time of
-/// encoding 73 MB of multilingual text again went to merging others.
+/// More words than these are not kept, the rarest first: 45 MB of gpt2's on 73 MB of multilingual text, which a quarter of
+/// them did not cover (docs/performance.md).
 const MOST_WORDS: usize = 1 << 20;
 
 /// Longer words than these are kept as long as all of them together have so many bytes: there are few (lines of dashes,

@@ -174,19 +174,19 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         self.put(entry);
     }
 
+    /// The same for one whose ids stand elsewhere.
+    pub fn insert_spilled(&mut self, key: &[u64; KEY], start: u32, end: u32) {
+        let mut entry = Self::entry(key, SPILLED);
+        entry[KEY] = u64::from(start) | u64::from(end) << 32;
+        self.put(entry);
+    }
+
     /// Makes the table as large as so many more entries would make it.
     pub fn reserve(&mut self, n_entries: usize) {
         let n_buckets = (2 * (self.n_entries + n_entries)).next_power_of_two();
         if n_buckets > self.buckets.len() {
             self.resize(n_buckets);
         }
-    }
-
-    /// The same for one whose ids stand elsewhere.
-    pub fn insert_spilled(&mut self, key: &[u64; KEY], start: u32, end: u32) {
-        let mut entry = Self::entry(key, SPILLED);
-        entry[KEY] = u64::from(start) | u64::from(end) << 32;
-        self.put(entry);
     }
 
     pub fn clear(&mut self) {
