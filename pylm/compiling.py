@@ -1,6 +1,7 @@
 """torch.compile of a model's blocks, where it pays.
 
-Block by block: blocks of one shape are compiled once. Evaluations and samples, whose shapes change, stay eager.
+Block by block: blocks of one shape are compiled once. So are what comes before the first and after the last one, where
+that is more than one operation. Evaluations and samples, whose shapes change, stay eager.
 """
 
 import warnings
@@ -9,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 
 from pylm.errors import TrainingError
 from pylm.models.build import Decoder
@@ -23,8 +25,9 @@ def compiles(setting: str, device: torch.device) -> bool:
 @contextmanager
 def compiling(model: Decoder, backend: str | Callable[..., Any] = "inductor") -> Iterator[None]:
     """Make the blocks compile at their first call, inside. Raises TrainingError where that fails."""
-    for block in model.blocks:
-        block.compile(backend=backend, dynamic=False)  # in place: names of weights stay as they are
+    for part in (*model.blocks, model.embedding_convolution, model.input_norm, model.final_norm):
+        if part is not None and not isinstance(part, nn.Identity):
+            part.compile(backend=backend, dynamic=False)  # in place: names of weights stay as they are
     try:
         with warnings.catch_warnings():
             # Of dynamo's own look at inputs that are no leaves; nothing a user could mend.

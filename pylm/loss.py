@@ -5,6 +5,7 @@ logits become its loss and its gradients in the forward pass, and are overwritte
 products are the same, the memory is one block.
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,21 +13,24 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pylm.logits import IGNORED, to_gradients, to_losses
 from pylm.models.build import Decoder
 from pylm.models.documents import Documents
 from pylm.models.products import is_faster, times_transposed
 
-# Axes: B sequences, T positions, N = B x T rows, R rows of a block, D features, V vocabulary.
+__all__ = ["IGNORED", "head_loss", "summed_cross_entropy", "target_losses"]
 
-# Of float32 logits. Each block adds to the matrix's whole gradient, so small ones spend their time there; but memory of
-# 32 MiB and more comes fresh from the system with each block, page by page: 1,024 rows x 384, V 32,000, bfloat16, one
-# core: 422 ms by 8 MiB, 328 by 31, 365 by 128. A GPU needs 1,024 rows and more.
-BLOCK_BYTES = {"cpu": 31 << 20, "cuda": 1 << 30}
+# Axes: B sequences, T positions, N = B x T rows, R rows of a block, D features, V vocabulary, W = V and what pads it.
+
+# Of a block's logits, as they come out of the product. Each block adds to the matrix's whole gradient, so that small
+# ones spend their time there; of large ones the memory counts.
+BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 MIN_ROWS = 128  # of a block, however large the vocabulary
 MATRIX_ROWS = (
     16_384  # of the matrix's gradient, that are made at a time where a product cannot add to what is there
 )
-IGNORED = -1  # a target that is none: its loss and its gradient are 0
+# A GPU's products in 16 bits are several times slower where rows do not begin at multiples of 16 bytes.
+PADDED_TO = 64
 
 
 def summed_cross_entropy(
@@ -56,15 +60,63 @@ def target_losses(
     x_ND = _features(model, tokens_BT, documents_BT)
     dtype = _matmul_dtype(x_ND)
     with _no_autocast(x_ND.device.type):
-        weight_VD, bias_V = model.head_weight.to(dtype), model.head_bias
-        blocks = zip(*_blocks(x_ND.to(dtype), targets_BT.flatten(), weight_VD), strict=True)
-        losses = [_losses(_logits(x_RD, weight_VD, bias_V), targets_R)[0] for x_RD, targets_R in blocks]
+        head = _Head(model.head_weight, model.head_bias, dtype)
+        losses = [
+            to_losses(head.logits(x_RD.to(dtype)), head.bias_V, targets_R, head.n_ids)
+            for x_RD, targets_R in head.blocks(x_ND, targets_BT.flatten())
+        ]
     return torch.cat(losses).view_as(targets_BT)
 
 
 def _features(model: Decoder, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
     documents = None if documents_BT is None else Documents(documents_BT)
     return model.features(tokens_BT, documents=documents).flatten(0, 1)
+
+
+class _Head:
+    """The head's matrix and bias as a product takes them: in the product's dtype, perhaps with rows of zeros."""
+
+    def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, dtype: torch.dtype) -> None:
+        self.n_ids, self.dtype, self.weight_dtype = len(weight_VD), dtype, weight_VD.dtype
+        self.bias_V = bias_V
+        if weight_VD.is_cuda and dtype != weight_VD.dtype and self.n_ids % PADDED_TO:
+            padded = self.n_ids + -self.n_ids % PADDED_TO
+            self.matrix_WD = weight_VD.new_zeros((padded, weight_VD.shape[1]), dtype=dtype)
+            self.matrix_WD[: self.n_ids] = weight_VD
+        else:
+            self.matrix_WD = weight_VD.to(dtype)
+
+    def blocks(self, x_ND: Tensor, targets_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the rows in blocks whose logits are at most BLOCK_BYTES, but at least MIN_ROWS rows."""
+        row_bytes = self.dtype.itemsize * len(self.matrix_WD)
+        n_rows = max(MIN_ROWS, BLOCK_BYTES.get(x_ND.device.type, 1 << 28) // row_bytes)
+        return zip(torch.split(x_ND, n_rows), torch.split(targets_N, n_rows), strict=True)
+
+    def logits(self, x_RD: Tensor) -> Tensor:
+        """Multiply, without the bias: (R, W) in the product's dtype."""
+        return times_transposed(x_RD, self.matrix_WD)
+
+    def features_gradient(self, grad_RW: Tensor, out_RD: Tensor) -> None:
+        """Write what the logits' gradient is at the features."""
+        if grad_RW.dtype != out_RD.dtype or is_faster(grad_RW, self.matrix_WD):
+            out_RD.copy_(times_transposed(grad_RW, self.matrix_WD.T))
+        else:
+            torch.mm(grad_RW, self.matrix_WD, out=out_RD)
+
+    def matrix_gradient(self, grad_RW: Tensor, x_RD: Tensor, before_WD: Tensor | None) -> Tensor:
+        """Return what the logits' gradient is at the matrix, in float32, added to that of the blocks before."""
+        if grad_RW.is_cuda and grad_RW.dtype != torch.float32:
+            if before_WD is None:
+                return torch.mm(grad_RW.T, x_RD, out_dtype=torch.float32)
+            return torch.addmm(before_WD, grad_RW.T, x_RD, out_dtype=torch.float32, out=before_WD)
+        if grad_RW.dtype == torch.float32 and not is_faster(grad_RW, x_RD):
+            return grad_RW.T @ x_RD if before_WD is None else before_WD.addmm_(grad_RW.T, x_RD)
+        if before_WD is None:
+            return times_transposed(grad_RW.T, x_RD.T).float()
+        parts = (torch.split(of_W, MATRIX_ROWS) for of_W in (before_WD, grad_RW.T))
+        for before_PD, grad_PR in zip(*parts, strict=True):
+            before_PD += times_transposed(grad_PR, x_RD.T)
+        return before_WD
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -76,47 +128,37 @@ class _HeadLoss(torch.autograd.Function):
     ) -> Tensor:
         dtype = _matmul_dtype(x_ND)
         with _no_autocast(x_ND.device.type):
-            return _HeadLoss._sum(ctx, x_ND, weight_VD, bias_V, targets_N, dtype)
+            head = _Head(weight_VD, bias_V, dtype)
+            turn = _HeadLoss._with_gradients if any(ctx.needs_input_grad) else _HeadLoss._without
+            return turn(ctx, head, x_ND, targets_N)
 
     @staticmethod
-    def _sum(
-        ctx: Any,
-        x_ND: Tensor,
-        weight_VD: Tensor,
-        bias_V: Tensor | None,
-        targets_N: Tensor,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        """Multiply in `dtype`; what is added up is float32."""
-        needed = any(ctx.needs_input_grad)
-        matrix_VD = weight_VD.to(dtype)
-        total = torch.zeros((), dtype=torch.float32, device=x_ND.device)
-        grad_x_ND = torch.empty_like(x_ND) if needed else None
-        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if needed else None
-        grad_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if needed and bias_V is not None else None
+    def _without(_: Any, head: _Head, x_ND: Tensor, targets_N: Tensor) -> Tensor:
+        total = torch.zeros((), device=x_ND.device)
+        for x_RD, targets_R in head.blocks(x_ND, targets_N):
+            total += to_losses(head.logits(x_RD.to(head.dtype)), head.bias_V, targets_R, head.n_ids).sum()
+        return total
+
+    @staticmethod
+    def _with_gradients(ctx: Any, head: _Head, x_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Multiply in the head's dtype; what is added up is float32."""
+        total = torch.zeros((), device=x_ND.device)
+        grad_x_ND = torch.empty_like(x_ND)
+        grad_matrix_WD = grad_bias_V = None
         begin = 0
-        for x_RD, targets_R in zip(*_blocks(x_ND, targets_N, weight_VD), strict=True):
-            x_RD = x_RD.to(dtype)
-            logits_RV = _logits(x_RD, matrix_VD, bias_V)
-            losses_R, sum_R = _losses(logits_RV, targets_R)
-            total += losses_R.sum()
-            if grad_x_ND is not None and grad_weight_VD is not None:
-                grad_RV = _grad_logits(logits_RV, sum_R, targets_R)
-                low_RV = grad_RV.to(dtype)
-                rows = slice(begin, begin + len(x_RD))
-                if dtype == x_ND.dtype == torch.float32 and not is_faster(low_RV, matrix_VD):
-                    torch.mm(low_RV, matrix_VD, out=grad_x_ND[rows])
-                    grad_weight_VD.addmm_(low_RV.T, x_RD)
-                else:
-                    grad_x_ND[rows] = times_transposed(low_RV, matrix_VD.T)
-                    parts = (torch.split(of_V, MATRIX_ROWS) for of_V in (grad_weight_VD, low_RV.T))
-                    for grad_PD, low_PR in zip(*parts, strict=True):
-                        grad_PD += times_transposed(low_PR, x_RD.T)
-                if grad_bias_V is not None:
-                    grad_bias_V += grad_RV.sum(0)
+        for x_RD, targets_R in head.blocks(x_ND, targets_N):
+            x_RD = x_RD.to(head.dtype)
+            grad_RW = head.logits(x_RD)
+            total += to_gradients(grad_RW, head.bias_V, targets_R, head.n_ids).sum()
+            head.features_gradient(grad_RW, grad_x_ND[begin : begin + len(x_RD)])
+            grad_matrix_WD = head.matrix_gradient(grad_RW, x_RD, grad_matrix_WD)
+            if head.bias_V is not None:
+                of_block_V = grad_RW[:, : head.n_ids].sum(0, dtype=torch.float32)
+                grad_bias_V = of_block_V if grad_bias_V is None else grad_bias_V + of_block_V
             begin += len(x_RD)
-        ctx.save_for_backward(grad_x_ND, grad_weight_VD, grad_bias_V)
-        ctx.dtype = weight_VD.dtype
+        assert grad_matrix_WD is not None
+        ctx.save_for_backward(grad_x_ND, grad_matrix_WD[: head.n_ids], grad_bias_V)
+        ctx.dtype = head.weight_dtype
         return total
 
     @staticmethod
@@ -129,20 +171,6 @@ class _HeadLoss(torch.autograd.Function):
         return grad_x_ND.mul_(scale), grad_weight_VD.mul_(scale).to(ctx.dtype), grad_bias_V, None
 
 
-def _blocks(
-    x_ND: Tensor, targets_N: Tensor, weight_VD: Tensor
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The rows in blocks whose logits are at most BLOCK_BYTES, but at least MIN_ROWS rows."""
-    n_rows = max(MIN_ROWS, BLOCK_BYTES.get(x_ND.device.type, 1 << 28) // (4 * len(weight_VD)))
-    return torch.split(x_ND, n_rows), torch.split(targets_N, n_rows)
-
-
-def _logits(x_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
-    """The logits in float32, of a product in the inputs' dtype."""
-    logits_RV = times_transposed(x_RD, weight_VD).float()
-    return logits_RV if bias_V is None else logits_RV.add_(bias_V)
-
-
 def _matmul_dtype(x_ND: Tensor) -> torch.dtype:
     """Autocast's dtype where it is on: the head is a product like any other."""
     device = x_ND.device.type
@@ -152,21 +180,3 @@ def _matmul_dtype(x_ND: Tensor) -> torch.dtype:
 
 def _no_autocast(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-def _losses(logits_RV: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
-    """-ln p of each target (0 for ignored ones), and each row's sum of the exponentials that replace its logits.
-
-    In place, and each row less its largest logit: what torch.logsumexp computes on copies.
-    """
-    chosen_R = logits_RV.gather(1, targets_R.clamp(min=0)[:, None])[:, 0]
-    largest_R = logits_RV.amax(-1)
-    sum_R = logits_RV.sub_(largest_R[:, None]).exp_().sum(-1)
-    return (largest_R - chosen_R + sum_R.log()).masked_fill_(targets_R == IGNORED, 0.0), sum_R
-
-
-def _grad_logits(exponentials_RV: Tensor, sum_R: Tensor, targets_R: Tensor) -> Tensor:
-    """Softmax minus one at the target, written over the exponentials; rows of ignored targets are zero."""
-    valid_R = (targets_R != IGNORED).float()
-    grad_RV = exponentials_RV.mul_((valid_R / sum_R)[:, None])
-    return grad_RV.scatter_add_(1, targets_R.clamp(min=0)[:, None], -valid_R[:, None])

@@ -38,8 +38,10 @@ class Muon(torch.optim.Optimizer):
         self._n_iterations = n_iterations
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([parameter for parameter, _ in pairs], defaults)
-        # As of torch's fused optimizers: 1.0 (0-d, on the device) makes a step change nothing, without waiting for it.
+        # As of torch's fused optimizers: 1.0 (0-d, on the device) makes a step change nothing, without waiting for it;
+        # gradients are divided by the scale.
         self.found_inf: Tensor | None = None
+        self.grad_scale: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure
@@ -81,6 +83,8 @@ class Muon(torch.optim.Optimizer):
         """The gradient as Nesterov's momentum sees it, in memory of its own; this process's part of it."""
         assert parameter.grad is not None
         gradient = local(parameter.grad)
+        if self.grad_scale is not None:
+            gradient = gradient / self.grad_scale
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)

@@ -106,13 +106,8 @@ class Precision:
         return torch.autocast(self._device.type, self._dtype)
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """Scale the loss, so that small gradients are not lost in float16."""
+        """Scale the loss, so that small gradients are not lost in float16; who uses them divides by `scale`."""
         return loss if self.scale is None else loss * self.scale
-
-    def unscale(self, gradients: list[Tensor]) -> None:
-        """Undo it: exactly, the scale being a power of two."""
-        if self.scale is not None:
-            torch._foreach_mul_(gradients, 1 / self.scale)
 
     def update(self, unusable: Tensor) -> None:
         """Halve the scale after a step that was not finite (1.0), double it after GROWTH_STEPS that were."""

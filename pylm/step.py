@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from pylm.early_update import EarlyUpdate
 from pylm.feed import MicroBatch, StepBatch
 from pylm.loss import summed_cross_entropy
+from pylm.models.attention import fastest_kernels
 from pylm.models.build import Decoder
 from pylm.parallel import Parallel
 from pylm.parts import local
@@ -63,10 +64,12 @@ class Stepper:
         if self._early is not None:
             loss, norm, unusable = self._pass_and_update(batch, self._early)
         else:
-            loss, norm = self._gradients(batch)
+            loss, norm, divisor = self._gradients(batch)
             unusable = (~torch.isfinite(loss + norm)).float()
             for optimizer in self.optimizers:
-                optimizer.found_inf = unusable  # type: ignore[attr-defined]  # read by fused AdamW and by Muon
+                # Fused AdamW and Muon read both: a pass over all gradients less than dividing them here.
+                optimizer.found_inf = unusable  # type: ignore[attr-defined]
+                optimizer.grad_scale = divisor  # type: ignore[attr-defined]
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
         self.precision.update(unusable)
@@ -74,8 +77,8 @@ class Stepper:
         self._skipped += unusable
         self._in_a_row = (self._in_a_row + 1) * unusable
 
-    def _gradients(self, batch: StepBatch) -> tuple[Tensor, Tensor]:
-        """The step's gradients, clipped; its loss, and the norm before."""
+    def _gradients(self, batch: StepBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Make the gradients; the loss, their norm, and what they are to be divided by for scale and clipping."""
         loss = torch.zeros((), device=self.device)
         for number, part in enumerate(batch, 1):
             with self._parallel.adding(last=number == batch.n_parts):
@@ -83,11 +86,14 @@ class Stepper:
                 self.precision.scaled(part_loss).backward()  # type: ignore[no-untyped-call]  # torch's
             loss += part_loss.detach()
         gradients = [local(p.grad) for p in self.model.parameters() if p.grad is not None]
-        self.precision.unscale(gradients)
         norm = self._parallel.norm(gradients)
-        if self.clip:  # without a limit a pass over all gradients would multiply them by one
-            torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
-        return self._parallel.world.sum(loss), norm
+        divisor = self.precision.scale
+        if divisor is not None:
+            norm = norm / divisor
+        if self.clip:
+            too_long = ((norm + 1e-6) / self.clip).clamp(min=1.0)
+            divisor = too_long if divisor is None else divisor * too_long
+        return self._parallel.world.sum(loss), norm, divisor
 
     def _pass_and_update(self, batch: StepBatch, early: EarlyUpdate) -> tuple[Tensor, Tensor, Tensor]:
         """One micro-batch whose backward pass updates; loss, norm and whether something was not finite."""
@@ -99,7 +105,7 @@ class Stepper:
         return of_all, *early.end()
 
     def _loss_of(self, part: MicroBatch, n_targets: int) -> Tensor:
-        with self.precision.context():
+        with self.precision.context(), fastest_kernels(self.device):
             total = self._parallel.train_on(
                 summed_cross_entropy, part.inputs_BT, part.targets_BT, part.documents_BT
             )

@@ -17,7 +17,7 @@ from pylm.models.layout import Layout
 FLOAT = 4  # bytes of a float32
 HALF = 2  # bytes of a bfloat16 or float16
 ID = 8  # bytes of a token id in a batch
-LOSS_BLOCK_BYTES = {"cpu": 31 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
+LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
 LOSS_MIN_ROWS = 128
 EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
 
@@ -108,13 +108,15 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
 
 
 def loss_bytes(config: ModelConfig, load: Load) -> int:
-    """Return the bytes of the loss head: the features' gradient and the matrix's, and blocks of logits."""
+    """Return the bytes of the loss head: the features' gradient and the matrix's, and a block of logits."""
     wide = shape_of(config).head.n_in
     n_rows = load.micro_batch * load.context
-    row = FLOAT * config.vocab_size
+    row = load.width_bytes * config.vocab_size
     block = row * min(n_rows, max(LOSS_MIN_ROWS, LOSS_BLOCK_BYTES[load.device] // row))
-    matrix = 0 if load.dtype == "float32" else HALF * wide * config.vocab_size  # a copy in 16 bits
-    return FLOAT * wide * (n_rows + config.vocab_size) + matrix + 2 * block
+    # In 16 bits a copy of the matrix, and on a CPU its gradient as it comes out of the first block's product.
+    copies = 0 if load.dtype == "float32" else 2 if load.device == "cpu" else 1
+    matrix = copies * HALF * wide * config.vocab_size
+    return FLOAT * wide * (n_rows + config.vocab_size) + matrix + block
 
 
 def cache_bytes(config: ModelConfig, batch_size: int, n_tokens: int) -> int:

@@ -1,5 +1,7 @@
 """Causal attention with grouped queries, with or without a cache; torch's fused kernel where that is fast."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,19 @@ from pylm.models.layers import Linear, PlainNorm, make_norm
 from pylm.models.rotary import Rotary
 
 # Axes: B sequences, T positions, D model width, H heads of queries, K heads of keys, d features of a head.
+
+
+def fastest_kernels(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, attention of one shape again and again, as training has it, takes the first of torch's kernels that can.
+
+    cuDNN's is the fastest on recent GPUs (docs/performance.md), but plans anew for every shape: not for generation.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    order = ("CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
+    return sdpa_kernel([getattr(SDPBackend, name) for name in order], set_priority=True)
 
 
 class SelfAttention(nn.Module):
