@@ -42,16 +42,16 @@ class Row:
     dtype: str = "bfloat16"
     recomputes: bool = False
     early_update: bool = False
-    n_parts: int = 1
+    n_parts: int = 1  # of the preset's batch, each a micro-batch
     goal_mfu: float = 0.0  # of the datasheet's peak
     limit_gib: float = 0.0  # of memory
     changes: tuple[tuple[str, object], ...] = ()  # of the model
 
 
 ROWS = {
-    "138m": Row("llama-138m", 32, 1024, goal_mfu=0.42),
-    "350m": Row("llama-350m", 16, 1024, goal_mfu=0.48),
-    "700m": Row("llama-700m", 8, 1024, goal_mfu=0.50),
+    "138m": Row("llama-138m", 64, 1024, goal_mfu=0.42),
+    "350m": Row("llama-350m", 32, 1024, n_parts=2, goal_mfu=0.48),
+    "700m": Row("llama-700m", 16, 1024, n_parts=4, goal_mfu=0.50),
     "S0": Row("compressed-373m", 50, 64, limit_gib=9.0),
     "S0-8k": Row("compressed-373m", 2, 8192),
     "S2": Row("stacks-577m", 2, 2048, dtype="float32", recomputes=True, early_update=True, limit_gib=8.0),

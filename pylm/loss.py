@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from pylm.logits import IGNORED, to_gradients, to_losses
 from pylm.models.build import Decoder
 from pylm.models.documents import Documents
-from pylm.models.products import is_faster, times_transposed
+from pylm.models.products import arithmetic_dtype, is_faster, times_transposed
 
 __all__ = ["IGNORED", "head_loss", "summed_cross_entropy", "target_losses"]
 
@@ -24,7 +24,7 @@ __all__ = ["IGNORED", "head_loss", "summed_cross_entropy", "target_losses"]
 
 # Of a block's logits, as they come out of the product. Each block adds to the matrix's whole gradient, so that small
 # ones spend their time there; of large ones the memory counts.
-BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 29}
 MIN_ROWS = 128  # of a block, however large the vocabulary
 MATRIX_ROWS = (
     16_384  # of the matrix's gradient, that are made at a time where a product cannot add to what is there
@@ -58,7 +58,7 @@ def target_losses(
 ) -> Tensor:
     """-ln p of every target, float32 (B, T); 0 for IGNORED ones."""
     x_ND = _features(model, tokens_BT, documents_BT)
-    dtype = _matmul_dtype(x_ND)
+    dtype = arithmetic_dtype(x_ND)
     with _no_autocast(x_ND.device.type):
         head = _Head(model.head_weight, model.head_bias, dtype)
         losses = [
@@ -126,7 +126,8 @@ class _HeadLoss(torch.autograd.Function):
     def forward(
         ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor
     ) -> Tensor:
-        dtype = _matmul_dtype(x_ND)
+        # At the time a Function's forward runs, autocast is as it was where the Function was called.
+        dtype = arithmetic_dtype(x_ND)
         with _no_autocast(x_ND.device.type):
             head = _Head(weight_VD, bias_V, dtype)
             turn = _HeadLoss._with_gradients if any(ctx.needs_input_grad) else _HeadLoss._without
@@ -169,13 +170,6 @@ class _HeadLoss(torch.autograd.Function):
         # In place: these tensors are this call's own, and the weight's is as large as the embedding.
         grad_bias_V = None if grad_bias_V is None else grad_bias_V.mul_(scale).to(ctx.dtype)
         return grad_x_ND.mul_(scale), grad_weight_VD.mul_(scale).to(ctx.dtype), grad_bias_V, None
-
-
-def _matmul_dtype(x_ND: Tensor) -> torch.dtype:
-    """Autocast's dtype where it is on: the head is a product like any other."""
-    device = x_ND.device.type
-    # At the time a Function's forward runs, autocast is as it was where the Function was called.
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
 
 
 def _no_autocast(device: str) -> AbstractContextManager[object]:

@@ -17,7 +17,7 @@ from pylm.models.layout import Layout
 FLOAT = 4  # bytes of a float32
 HALF = 2  # bytes of a bfloat16 or float16
 ID = 8  # bytes of a token id in a batch
-LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # those of pylm.loss, which a test compares
+LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 29}  # those of pylm.loss, which a test compares
 LOSS_MIN_ROWS = 128
 EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
 

@@ -33,10 +33,8 @@ class CompressedAttention(Attention):
             return self._cached(q_BTHd, k_BTHd, v_BTHd, cache)
         if cache is not None:
             cache.fill(k_BTHd, v_BTHd)
-        mixed_BTHd: Tensor = self._uncached(q_BTHd, k_BTHd, v_BTHd)
-        return mixed_BTHd.transpose(1, 2)
+        return self._uncached(q_BTHd, k_BTHd, v_BTHd).transpose(1, 2)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over blocks, with its own gradient
     def _uncached(self, q_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> Tensor:
         shared, length = self.compression, q_BTHd.shape[1]
         if length <= 2 * shared.layout.boundary * shared.layout.chunk:  # nothing to compress yet

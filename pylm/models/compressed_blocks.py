@@ -34,6 +34,7 @@ def dense_attention(shared: Compression, q_BTHd: Tensor, k_BTHd: Tensor, v_BTHd:
     return F.scaled_dot_product_attention(q_BHTd, keys_BHTd, values_BHTd, attn_mask=bias).transpose(1, 2)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over blocks, with its own gradient
 def block_attention(shared: Compression, q_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> Tensor:
     """The same by blocks, for more than `settled` chunks."""
     mixed_BTHd: Tensor = _Blocks.apply(q_BTHd, k_BTHd, v_BTHd, shared)

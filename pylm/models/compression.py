@@ -62,13 +62,26 @@ class Compression(nn.Module):
         return turned_BTHd.view(slots_BMSHd.shape)
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # a cached tensor may be wanted by a backward pass later
 def dense_bias(layout: Layout, length: int, device: torch.device) -> Tensor:
     """What is added to the scores of `length` queries over all whole keys and then all slots: 0, ln r, or -inf.
 
     (T, T + M S), float32, M being the complete chunks.
     """
+    # A compiler would not know the cache; within one kernel the bias costs nothing.
+    return (
+        _dense_bias(layout, length, device)
+        if torch.compiler.is_compiling()
+        else _kept_bias(layout, length, device)
+    )
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # a cached tensor may be wanted by a backward pass later
+def _kept_bias(layout: Layout, length: int, device: torch.device) -> Tensor:
+    return _dense_bias(layout, length, device)
+
+
+def _dense_bias(layout: Layout, length: int, device: torch.device) -> Tensor:
     t = torch.arange(length, device=device)
     chunk = t // layout.chunk
     back = chunk[:, None] - chunk[None, :]

@@ -20,6 +20,7 @@ from pylm.models.compression import Compression
 from pylm.models.config import ModelConfig
 from pylm.models.documents import Documents
 from pylm.models.layers import Embedding, EmbeddingConvolution, Linear, make_norm
+from pylm.models.products import arithmetic_dtype
 from pylm.models.rotary import Rotary
 
 # Axes: B sequences, T positions, D model width, V vocabulary.
@@ -87,7 +88,10 @@ class Decoder(nn.Module):
         return normed_BTD
 
     def embed(self, tokens_BT: Tensor, start: int | Tensor) -> Tensor:
-        """Token vectors plus those of the positions from `start` on (or all given, (B, T)), where there are such."""
+        """Token vectors plus those of the positions from `start` on (or all given, (B, T)), where there are such.
+
+        Under autocast they come in its dtype, and so does all that the blocks add to them.
+        """
         x_BTD = self.embedding(tokens_BT)
         if self.positions is not None:
             rows = start if isinstance(start, Tensor) else slice(start, start + tokens_BT.shape[1])
@@ -96,7 +100,7 @@ class Decoder(nn.Module):
             x_BTD = self.embedding_convolution(x_BTD, start if isinstance(start, Tensor) else None)
         x_BTD = self.input_norm(x_BTD)
         dropped_BTD: Tensor = self.embedding_dropout(x_BTD)
-        return dropped_BTD
+        return dropped_BTD.to(arithmetic_dtype(dropped_BTD))
 
     def _embed_after(self, cache: Cache, tokens_BT: Tensor) -> Tensor:
         """`embed` of the tokens that follow a cache's, with as many of those again as the convolution reaches."""

@@ -55,7 +55,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise; same shape and dtype."""
-        if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+        if x.device.type == "cpu" and x.dtype != torch.float64 and not torch.compiler.is_compiling():
             normed: Tensor = _FastRMSNorm.apply(x, self.weight, self.eps)
             return normed
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
@@ -210,7 +210,7 @@ class _SquaredReLU(torch.autograd.Function):
 
 
 class _FastRMSNorm(torch.autograd.Function):
-    """RMSNorm with a gradient written out, for float32 on a CPU.
+    """RMSNorm with a gradient written out, for a CPU; in float32 inside.
 
     4,096 x 512, forward and backward, 2 cores: 2.4 ms against 7.4 for F.rms_norm, whose backward is a
     dozen separate passes there (F.layer_norm has a kernel and takes 1.1).
@@ -218,18 +218,19 @@ class _FastRMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, scale, gain)
-        normed: Tensor = (x * scale).mul_(gain)
+        normed: Tensor = (x * scale).mul_(gain).to(x.dtype)
         return normed
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x, scale, gain = ctx.saved_tensors
-        product = grads[0] * x
+        grad = grads[0].float()
+        product = grad * x
         rows = product.view(-1, gain.numel())
         gain_grad = torch.mv(rows.t(), scale.reshape(-1))
         along = torch.mv(rows, gain).view_as(scale).mul_(scale**3).div_(gain.numel())
-        x_grad = torch.mul(grads[0], gain, out=product)
-        return x_grad.mul_(scale).addcmul_(x, along, value=-1), gain_grad, None
+        x_grad = torch.mul(grad, gain, out=product)
+        return x_grad.mul_(scale).addcmul_(x, along, value=-1).to(x.dtype), gain_grad, None

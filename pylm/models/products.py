@@ -33,6 +33,14 @@ def times_transposed(a_NK: Tensor, b_MK: Tensor) -> Tensor:
     return _by_onednn(a_NK, b_MK, None) if is_faster(a_NK, b_MK) else a_NK @ b_MK.T
 
 
+def arithmetic_dtype(x: Tensor) -> torch.dtype:
+    """Autocast's dtype where that is on, else x's own: what a product of x is computed in."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
 def is_faster(a: Tensor, b: Tensor) -> bool:
     """Whether oneDNN is the way to multiply these: both float32 on such a CPU, autocast off."""
     return (

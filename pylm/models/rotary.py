@@ -38,9 +38,11 @@ class Rotary(nn.Module):
                 torch.view_as_complex(pairs_BTHd2) * torch.view_as_complex(table_T1d2)
             )
         else:
-            cos, sin = table_T1d2.unbind(-1)
-            first, second = pairs_BTHd2.unbind(-1)
-            turned_BTHd2 = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1)
+            # Each feature with its partner, and no halves to be joined: the compiler makes one kernel of it, and one
+            # of its gradient, together with what is around them.
+            cos_T1d1, sin_T1d1 = torch.split(table_T1d2, 1, dim=-1)
+            signed_T1d2 = torch.cat((-sin_T1d1, sin_T1d1), dim=-1)
+            turned_BTHd2 = pairs_BTHd2 * cos_T1d1 + pairs_BTHd2.flip(-1) * signed_T1d2
         return turned_BTHd2.flatten(-2).to(x_BTHd.dtype)
 
 
