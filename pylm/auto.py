@@ -14,6 +14,7 @@ MIN_STEPS = 2_000
 MAX_EPOCHS = 4  # repeating data more often hardly lowers the loss (Muennighoff et al. 2023)
 TOKENS_PER_PARAMETER = 20  # compute-optimal training (Hoffmann et al. 2022)
 N_EVALUATIONS = 20
+GPU_TOKENS = 65_536  # of a micro-batch, at most
 
 
 @dataclass(frozen=True)
@@ -278,9 +279,14 @@ def _set_intervals(settings: dict[str, Value], steps: int, tokens_per_step: int,
 
 
 def _micro_batch(batch_size: int, context: int, facts: Facts) -> int:
-    """The largest divisor of the batch whose logits, with their gradient, stay within a part of the device's memory."""
-    budget_bytes = 1 << 30 if facts.device == "cpu" else 8 << 30
-    return _divisor(batch_size, max(1, budget_bytes // (context * facts.vocab_size * 4 * 3)))
+    """The largest divisor of the batch that is worth having; what does not fit the memory is cut later.
+
+    On a CPU the logits of a micro-batch, with their gradient, stay within a GiB. A GPU takes more tokens at a time the
+    fewer gradients are to be added up.
+    """
+    if facts.device == "cpu":
+        return _divisor(batch_size, max(1, (1 << 30) // (context * facts.vocab_size * 4 * 3)))
+    return _divisor(batch_size, max(1, GPU_TOKENS // context))
 
 
 def _share(batch_size: int, facts: Facts) -> int:

@@ -49,10 +49,11 @@ class Stepper:
     ) -> None:
         """`clip` is the largest norm of all gradients together, 0 for no limit; `parallel` has the model."""
         self.model = model
+        self._parameters = list(model.parameters())
         self._parallel = parallel or Parallel(model)
         self.optimizers = optimizers
         self.clip = clip
-        self.device = next(model.parameters()).device
+        self.device = self._parameters[0].device
         self.precision = precision or Precision("float32", self.device)
         self._early = EarlyUpdate(model, optimizers, self._parallel.world) if early_update else None
         self._loss = self._norm = torch.zeros((), device=self.device)
@@ -85,7 +86,7 @@ class Stepper:
                 part_loss = self._loss_of(part, batch.n_targets)
                 self.precision.scaled(part_loss).backward()  # type: ignore[no-untyped-call]  # torch's
             loss += part_loss.detach()
-        gradients = [local(p.grad) for p in self.model.parameters() if p.grad is not None]
+        gradients = [local(p.grad) for p in self._parameters if p.grad is not None]
         norm = self._parallel.norm(gradients)
         divisor = self.precision.scale
         if divisor is not None:

@@ -1,9 +1,8 @@
 """Memory of training, by part, and its peak: what autograd keeps of each block, as our models are written.
 
 The scores are not among it: torch's fused attention recomputes them, except on a CPU with dropout, where it has no
-fused kernel, and in bfloat16 there, where short windows do without it. With an arithmetic of 16 bits (autocast) the
-residual stream and the norms stay in float32, what goes into and comes out of matrix products takes half, and the
-matrices of the blocks are there once more in 16 bits.
+fused kernel, and in bfloat16 there, where short windows do without it. With an arithmetic of 16 bits (autocast) what
+blocks keep takes half, but for what a CPU's norms keep, and their matrices are there once more in 16 bits. A GPU's blocks are compiled, which spares SwiGLU one number of four.
 """
 
 from collections import defaultdict
@@ -171,10 +170,11 @@ def _step_bytes(config: ModelConfig, load: Load) -> int:
 def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:
     """Bytes a token that each block of attention and an MLP keeps."""
     width = config.width
-    norms = 0 if config.norm == "none" else 2 * FLOAT * (width + _norm_numbers(config))
-    products = (
-        2 * width + _ACTIVATION_NUMBERS[config.mlp] * config.hidden
-    )  # two layers' inputs, the MLP inside
+    on_gpu = load.device != "cpu"
+    normed_bytes = load.width_bytes if on_gpu else FLOAT
+    norms = 0 if config.norm == "none" else 2 * (normed_bytes * width + FLOAT * _norm_numbers(config))
+    in_mlp = _ACTIVATION_NUMBERS[config.mlp] - (on_gpu and config.mlp == "swiglu")
+    products = 2 * width + in_mlp * config.hidden  # two layers' inputs, the MLP inside
     dropped = 2 * _dropout_bytes(width, load) if config.dropout else 0
     numbers = norms + load.width_bytes * products + _attention_bytes(config, load, 1) + dropped
     return [numbers] * config.n_layers
