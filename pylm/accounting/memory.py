@@ -2,7 +2,8 @@
 
 The scores are not among it: torch's fused attention recomputes them, except on a CPU with dropout, where it has no
 fused kernel, and in bfloat16 there, where short windows do without it. With an arithmetic of 16 bits (autocast) what
-blocks keep takes half, but for what a CPU's norms keep, and their matrices are there once more in 16 bits. A GPU's blocks are compiled, which spares SwiGLU one number of four.
+blocks keep takes half, but for what a CPU's norms keep, and their matrices are there once more in 16 bits. A GPU's
+blocks are compiled, which spares SwiGLU one number of four.
 """
 
 from collections import defaultdict
