@@ -2,8 +2,8 @@
 
 The scores are not among it: torch's fused attention recomputes them, except on a CPU with dropout, where it has no
 fused kernel, and in bfloat16 there, where short windows do without it. With an arithmetic of 16 bits (autocast) what
-blocks keep takes half, but for what a CPU's norms keep, and their matrices are there once more in 16 bits. A GPU's
-blocks are compiled, which spares SwiGLU one number of four.
+blocks keep takes half, and their matrices are there once more in 16 bits. A GPU's blocks are compiled, which spares
+SwiGLU one number of four.
 """
 
 from collections import defaultdict
@@ -90,9 +90,9 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
     """Return the bytes that autograd keeps between the token ids and the loss."""
     blocks = _BLOCKS[config.family](config, load)
     wide = shape_of(config).head.n_in
-    ends = ID + FLOAT * wide  # token ids; the head's input
+    ends = ID + load.width_bytes * wide  # token ids; the head's input
     if config.norm != "none":
-        ends += FLOAT * (wide + _norm_numbers(config))
+        ends += load.width_bytes * wide + FLOAT * _norm_numbers(config)
     if config.family == "stacks" and config.norm != "none":
         ends += FLOAT * (config.width + _norm_numbers(config))
     ends += FLOAT * config.width * config.embedding_conv
@@ -102,7 +102,7 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
         ends += _dropout_bytes(config.width, load)
     kept = sum(blocks)
     if load.activation_checkpointing:  # each block's input; one block at a time is there in full
-        kept = FLOAT * config.width * len(blocks) + max(blocks)
+        kept = load.width_bytes * config.width * len(blocks) + max(blocks)
     of_all = _joined_bytes(config, load) + _mask_bytes(config, load.context) + _copied_bytes(config, load)
     return load.micro_batch * load.context * (ends + kept) + of_all
 
@@ -116,6 +116,8 @@ def loss_bytes(config: ModelConfig, load: Load) -> int:
     # In 16 bits a copy of the matrix, and on a CPU its gradient as it comes out of the first block's product.
     copies = 0 if load.dtype == "float32" else 2 if load.device == "cpu" else 1
     matrix = copies * HALF * wide * config.vocab_size
+    if (load.device, load.dtype) == ("cpu", "float32"):
+        block *= 2  # the product with its transpose copies it
     return FLOAT * wide * (n_rows + config.vocab_size) + matrix + block
 
 
@@ -171,10 +173,8 @@ def _step_bytes(config: ModelConfig, load: Load) -> int:
 def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:
     """Bytes a token that each block of attention and an MLP keeps."""
     width = config.width
-    on_gpu = load.device != "cpu"
-    normed_bytes = load.width_bytes if on_gpu else FLOAT
-    norms = 0 if config.norm == "none" else 2 * (normed_bytes * width + FLOAT * _norm_numbers(config))
-    in_mlp = _ACTIVATION_NUMBERS[config.mlp] - (on_gpu and config.mlp == "swiglu")
+    norms = 0 if config.norm == "none" else 2 * (load.width_bytes * width + FLOAT * _norm_numbers(config))
+    in_mlp = _ACTIVATION_NUMBERS[config.mlp] - (load.device != "cpu" and config.mlp == "swiglu")
     products = 2 * width + in_mlp * config.hidden  # two layers' inputs, the MLP inside
     dropped = 2 * _dropout_bytes(width, load) if config.dropout else 0
     numbers = norms + load.width_bytes * products + _attention_bytes(config, load, 1) + dropped
@@ -223,8 +223,9 @@ def _attention_bytes(config: ModelConfig, load: Load, n_copies: int) -> int:
     width, kv_width = n_heads * config.head_size, kv_heads * config.head_size
     normed = config.qk_norm and config.norm != "none"
     statistics = FLOAT * _norm_numbers(config) * (n_heads + kv_heads) if normed else 0
-    if normed and load.dtype != "float32" and (config.norm_kind == "rms" or load.device != "cpu"):
-        statistics += 2 * FLOAT * (width + kv_width)  # heads are normalised in float32: there and back
+    plain_rms = (config.norm_kind, config.norm_gains) == ("rms", "none")
+    if normed and load.dtype != "float32" and plain_rms and load.device == "cpu":
+        statistics += 2 * FLOAT * (width + kv_width)  # torch's own normalises in float32: there and back
     product = width + 2 * kv_width  # of the fused layer: all of it stays while a part is needed
     if config.attention == "compressed":
         return _compressed_bytes(config, load) + statistics
