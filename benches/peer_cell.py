@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,25 @@ def encode_pylm(job: Job) -> Found:
     return seconds, [ids.tobytes()], len(ids)
 
 
+def encode_pylm_to_memory(job: Job) -> Found:
+    """`encode_batch` of pieces, as the peers do it: no checksum, no file. Reading the text counts, as for gigatoken."""
+    import numpy as np
+
+    from pylm.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(job["tokenizer"])
+    _note_base()
+    found: list[Any] = []
+
+    def encode() -> None:
+        pieces = list(_cut(Path(job["corpus"]).read_bytes()))
+        found[:] = tokenizer.encode_batch(pieces, threads=job["threads"])
+
+    seconds = [_timed(encode) for _ in range(job["passes"])]
+    ids = np.concatenate(found).astype(np.uint32)
+    return seconds, [ids.tobytes()], len(ids)
+
+
 def encode_huggingface(job: Job) -> Found:
     """`encode_batch` of pieces; 1.0 gives its ids as arrays."""
     import numpy as np
@@ -171,6 +190,7 @@ JOBS: dict[tuple[str, str], Callable[[Job], Found]] = {
     ("train", "rustbpe"): train_rustbpe,
     ("train", "ffbpe"): train_ffbpe,
     ("encode", "pylm"): encode_pylm,
+    ("encode to memory", "pylm"): encode_pylm_to_memory,
     ("encode", "tokenizers"): encode_huggingface,
     ("encode", "gigatoken"): encode_gigatoken,
 }
@@ -198,13 +218,16 @@ def _note_peak() -> None:
 
 def _pieces(job: Job) -> list[str]:
     _note_base()  # text in memory counts: ours and gigatoken's do without
-    text, pieces, start = Path(job["corpus"]).read_bytes(), [], 0
-    between = re.compile(rb"[a-z] (?=[a-z])")
+    return [piece.decode() for piece in _cut(Path(job["corpus"]).read_bytes())]
+
+
+def _cut(text: bytes) -> Iterator[bytes]:
+    """Pieces of about PIECE_BYTES, between two words."""
+    start, between = 0, re.compile(rb"[a-z] (?=[a-z])")
     while len(text) - start > PIECE_BYTES and (found := between.search(text, start + PIECE_BYTES)):
-        pieces.append(text[start : found.start() + 1].decode())
+        yield text[start : found.start() + 1]
         start = found.start() + 1
-    pieces.append(text[start:].decode())
-    return pieces
+    yield text[start:]
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -130,6 +130,11 @@ class Bench:
                 self._check(found)
                 self._print_row(f"{corpus}, {vocabulary}, cold", found, 0, cold)
                 self._print_row(f"{corpus}, {vocabulary}, warm", found, 1, warm)
+                ours = self._in_turns([("pylm", {"task": "encode to memory"})], job)
+                self._check(found | {"pylm to memory": ours["pylm"]})
+                like = found | ours
+                self._print_row(f"{corpus}, {vocabulary}, to memory, cold", like, 0, cold)
+                self._print_row(f"{corpus}, {vocabulary}, to memory, warm", like, 1, warm)
         self._small_file()
 
     def growth(self) -> None:

@@ -2,7 +2,8 @@
 
 Contenders of the same layers, width, heads, vocabulary, context, batch and precision, with fused AdamW, in one process:
 ours; a model of nanoGPT's shape written here; Llama of transformers, if that is installed; each plain and compiled.
-Rounds are interleaved, each figure is the median of three; compiling and first steps are not counted.
+Rounds are interleaved, each figure is the median of three; compiling and first steps are not counted. On a CPU all of
+them get large tensors in huge pages, as `pylm train` has them.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import torch
 from training_peers import LlamaLoss, Peer, Shape, Step, llama, peer_step
 
 from pylm.accounting.counts import training_flops
+from pylm.allocator import map_large_tensors
 from pylm.config import OptimizerConfig
 from pylm.errors import ConfigError
 from pylm.feed import StepBatch
@@ -146,6 +148,7 @@ def main() -> None:
     )
     parser.add_argument("--round", type=float, default=ROUND_S, metavar="S", help="seconds of a round")
     options = parser.parse_args()
+    map_large_tensors()  # before the first tensor
     global now
     if options.busy:
         now = time.process_time

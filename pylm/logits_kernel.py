@@ -17,18 +17,19 @@ def each_row(
 ) -> Tensor:
     """See pylm.logits. `logits_RW` has its columns side by side."""
     losses_R = torch.empty(len(logits_RW), dtype=torch.float32, device=logits_RW.device)
-    _each_row[(len(logits_RW),)](
-        logits_RW,
-        logits_RW.stride(0),
-        logits_RW.shape[1],
-        bias_V,
-        targets_R,
-        losses_R,
-        n_ids,
-        gradient,
-        BLOCK,
-        num_warps=N_WARPS,
-    )
+    with torch.cuda.device_of(logits_RW):  # where Triton starts it; the tensors' need not be the current one
+        _each_row[(len(logits_RW),)](
+            logits_RW,
+            logits_RW.stride(0),
+            logits_RW.shape[1],
+            bias_V,
+            targets_R,
+            losses_R,
+            n_ids,
+            gradient,
+            BLOCK,
+            num_warps=N_WARPS,
+        )
     return losses_R
 
 
