@@ -17,7 +17,8 @@ def each_row(
 ) -> Tensor:
     """See pylm.logits. `logits_RW` has its columns side by side."""
     losses_R = torch.empty(len(logits_RW), dtype=torch.float32, device=logits_RW.device)
-    with torch.cuda.device_of(logits_RW):  # where Triton starts it; the tensors' need not be the current one
+    # Where Triton starts it; the tensors' GPU need not be the current one.
+    with torch.cuda.device_of(logits_RW):  # type: ignore[no-untyped-call]
         _each_row[(len(logits_RW),)](
             logits_RW,
             logits_RW.stride(0),
