@@ -25,6 +25,9 @@ EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
 # allocator cannot reuse of the freed tensors that are not mapped by themselves (pylm.allocator).
 CPU_PROCESS_BYTES = 180 << 20
 CPU_FRAGMENTS = 0.06  # of activations and gradients
+# Of a GPU, by benches/gpu.py: what kernels work in, and what does not fit the holes that freed tensors leave.
+GPU_PROCESS_BYTES = 256 << 20
+GPU_FRAGMENTS = 0.04
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,10 @@ def training_memory(config: ModelConfig, load: Load) -> Memory:
         weights, gradients = weights + gathered, gradients + gathered
     activations = activation_bytes(config, load)
     loss = loss_bytes(config, load)
-    overhead = (
-        CPU_PROCESS_BYTES + int(CPU_FRAGMENTS * (activations + gradients)) if load.device == "cpu" else 0
+    process, fragments = (
+        (CPU_PROCESS_BYTES, CPU_FRAGMENTS) if load.device == "cpu" else (GPU_PROCESS_BYTES, GPU_FRAGMENTS)
     )
+    overhead = process + int(fragments * (activations + gradients))
     # The activations fall as the gradients rise, so that the peak is at an end: at the loss, or at the last gradient.
     at_loss = activations + loss + (gradients if load.accumulates else 0)
     if load.early_update and load.activation_checkpointing and not config.tied:
