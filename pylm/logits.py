@@ -63,7 +63,7 @@ def by_chunks(
         logits_CV = logits_CW[:, :n_ids].float()  # of float32, the block itself
         if bias_V is not None:
             logits_CV += bias_V
-        losses_C, sum_C = _exponentials(logits_CV, targets_C)
+        losses_C, sum_C = _softmax(logits_CV, targets_C)
         losses.append(losses_C)
         if gradient:
             grad_CV = _gradients(logits_CV, sum_C, targets_C)
@@ -74,19 +74,22 @@ def by_chunks(
     return torch.cat(losses)
 
 
-def _exponentials(logits_CV: Tensor, targets_C: Tensor) -> tuple[Tensor, Tensor]:
-    """-ln p of each target (0 for ignored ones), and each row's sum of the exponentials that replace its logits.
+def _softmax(logits_CV: Tensor, targets_C: Tensor) -> tuple[Tensor, Tensor]:
+    """-ln p of each target (0 for ignored ones), and each row's sum of the softmax that replaces its logits.
 
-    In place, and each row less its largest logit: what torch.logsumexp computes on copies.
+    torch's softmax takes half the time of its exponentials alone (they are MKL's, of the highest accuracy), but adds up
+    a long row in one go, to 7e-6 of 200,000: so the sum is made again.
     """
     chosen_C = logits_CV.gather(1, targets_C.clamp(min=0)[:, None])[:, 0]
     largest_C = logits_CV.amax(-1)
-    sum_C = logits_CV.sub_(largest_C[:, None]).exp_().sum(-1)
-    return (largest_C - chosen_C + sum_C.log()).masked_fill_(targets_C == IGNORED, 0.0), sum_C
+    torch.softmax(logits_CV, -1, out=logits_CV)
+    sum_C = logits_CV.sum(-1)
+    log_sum_C = (sum_C / logits_CV.amax(-1)).log()  # the largest one is 1 over the sum that torch has made
+    return (largest_C - chosen_C + log_sum_C).masked_fill_(targets_C == IGNORED, 0.0), sum_C
 
 
-def _gradients(exponentials_CV: Tensor, sum_C: Tensor, targets_C: Tensor) -> Tensor:
-    """Softmax minus one at the target, written over the exponentials; rows of ignored targets are zero."""
+def _gradients(softmax_CV: Tensor, sum_C: Tensor, targets_C: Tensor) -> Tensor:
+    """Softmax, each row divided by its sum, minus one at the target, in place; rows of ignored targets are zero."""
     valid_C = (targets_C != IGNORED).float()
-    grad_CV = exponentials_CV.mul_((valid_C / sum_C)[:, None])
+    grad_CV = softmax_CV.mul_((valid_C / sum_C)[:, None])
     return grad_CV.scatter_add_(1, targets_C.clamp(min=0)[:, None], -valid_C[:, None])

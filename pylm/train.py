@@ -1,5 +1,6 @@
 """The training loop: batches in, checkpoints and records out; stopped at any moment it goes on where it was."""
 
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,12 +122,14 @@ class Trainer:
             with Interrupts(patient=self.world.size > 1) as self.interrupts, self.progress:
                 self._begin()
                 self._agree()
+                gc.freeze()  # what is there by now stays: collections need not look through it again
                 while self.clock.progress(self.state.step) < 1:
                     self._step()
                     if self._signal:
                         self._stop(self._signal)
                 return self._finish()
         finally:
+            gc.unfreeze()
             self.feed.close()
             self.reporter.close()
             if self.texts is not None:
