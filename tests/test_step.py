@@ -71,8 +71,9 @@ def test_the_flag_changes_nothing_where_all_is_finite() -> None:
             for optimizer in plain.optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
+        # AdamW makes a whole step of a gradient that is hardly more than rounding: so all of a tensor together.
         for a, b in zip(found.model.parameters(), plain.model.parameters(), strict=True):
-            assert torch.allclose(a, b, atol=1e-6)
+            assert (a - b).norm() <= 1e-5 * b.norm()
 
 
 class _NoWaiting(TorchDispatchMode):
