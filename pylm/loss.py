@@ -29,7 +29,7 @@ MIN_ROWS = 128  # of a block, however large the vocabulary
 MATRIX_ROWS = (
     16_384  # of the matrix's gradient, that are made at a time where a product cannot add to what is there
 )
-# A GPU's products in 16 bits are several times slower where rows do not begin at multiples of 16 bytes.
+# The fast kernels of a GPU's products in 16 bits ask for rows that begin at multiples of 16 bytes.
 PADDED_TO = 64
 
 
@@ -61,11 +61,7 @@ def target_losses(
     dtype = arithmetic_dtype(x_ND)
     with _no_autocast(x_ND.device.type):
         head = _Head(model.head_weight, model.head_bias, dtype)
-        losses = [
-            to_losses(head.logits(x_RD.to(dtype)), head.bias_V, targets_R, head.n_ids)
-            for x_RD, targets_R in head.blocks(x_ND, targets_BT.flatten())
-        ]
-    return torch.cat(losses).view_as(targets_BT)
+        return head.losses(x_ND, targets_BT.flatten()).view_as(targets_BT)
 
 
 def _features(model: Decoder, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
@@ -95,6 +91,15 @@ class _Head:
     def logits(self, x_RD: Tensor) -> Tensor:
         """Multiply, without the bias: (R, W) in the product's dtype."""
         return times_transposed(x_RD, self.matrix_WD)
+
+    def losses(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Return the cross entropy of each row, float32 (N), without gradients."""
+        return torch.cat(
+            [
+                to_losses(self.logits(x_RD.to(self.dtype)), self.bias_V, targets_R, self.n_ids)
+                for x_RD, targets_R in self.blocks(x_ND, targets_N)
+            ]
+        )
 
     def features_gradient(self, grad_RW: Tensor, out_RD: Tensor) -> None:
         """Write what the logits' gradient is at the features."""
@@ -130,15 +135,9 @@ class _HeadLoss(torch.autograd.Function):
         dtype = arithmetic_dtype(x_ND)
         with _no_autocast(x_ND.device.type):
             head = _Head(weight_VD, bias_V, dtype)
-            turn = _HeadLoss._with_gradients if any(ctx.needs_input_grad) else _HeadLoss._without
-            return turn(ctx, head, x_ND, targets_N)
-
-    @staticmethod
-    def _without(_: Any, head: _Head, x_ND: Tensor, targets_N: Tensor) -> Tensor:
-        total = torch.zeros((), device=x_ND.device)
-        for x_RD, targets_R in head.blocks(x_ND, targets_N):
-            total += to_losses(head.logits(x_RD.to(head.dtype)), head.bias_V, targets_R, head.n_ids).sum()
-        return total
+            if not any(ctx.needs_input_grad):
+                return head.losses(x_ND, targets_N).sum()
+            return _HeadLoss._with_gradients(ctx, head, x_ND, targets_N)
 
     @staticmethod
     def _with_gradients(ctx: Any, head: _Head, x_ND: Tensor, targets_N: Tensor) -> Tensor:
