@@ -38,47 +38,49 @@ class Row:
     """A preset's step, and what is asked of it."""
 
     preset: str
-    micro_batch: int
-    context: int
-    dtype: str = "bfloat16"
-    recomputes: bool = False
-    early_update: bool = False
+    load: Load
     n_parts: int = 1  # of the preset's batch, each a micro-batch
     goal_mfu: float = 0.0  # of the datasheet's peak
     limit_gib: float = 0.0  # of memory
-    changes: tuple[tuple[str, object], ...] = ()  # of the model
 
 
+def on_gpu(micro_batch: int, context: int, dtype: str = "bfloat16", **more: bool) -> Load:
+    """A step's load on this device."""
+    return Load(micro_batch, context, device="cuda", dtype=dtype, **more)  # type: ignore[arg-type]
+
+
+S2 = on_gpu(2, 2048, "float32", activation_checkpointing=True, early_update=True)
 ROWS = {
-    "138m": Row("llama-138m", 64, 1024, goal_mfu=0.42),
-    "350m": Row("llama-350m", 64, 1024, goal_mfu=0.48),
-    "700m": Row("llama-700m", 32, 1024, n_parts=2, goal_mfu=0.50),
-    "S0": Row("compressed-373m", 50, 64, limit_gib=9.0),
-    "S0-200": Row("compressed-373m", 200, 64),
-    "S0-8k": Row("compressed-373m", 2, 8192),
-    "S2": Row("stacks-577m", 2, 2048, dtype="float32", recomputes=True, early_update=True, limit_gib=8.0),
+    "138m": Row("llama-138m", on_gpu(64, 1024), goal_mfu=0.42),
+    "350m": Row("llama-350m", on_gpu(64, 1024), goal_mfu=0.48),
+    "700m": Row("llama-700m", on_gpu(32, 1024, accumulates=True), n_parts=2, goal_mfu=0.50),
+    "S0": Row("compressed-373m", on_gpu(50, 64), limit_gib=9.0),
+    "S0-200": Row("compressed-373m", on_gpu(200, 64)),
+    "S0-8k": Row("compressed-373m", on_gpu(2, 8192)),
+    "S2": Row("stacks-577m", S2, limit_gib=8.0),
 }
 
 
 def measure(name: str, row: Row, peak_flops: float, options: argparse.Namespace) -> None:
     """Print a row."""
-    config = replace(find_preset(row.preset).model, **dict(row.changes))
+    config, load = find_preset(row.preset).model, row.load
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     model = build_model(config, device=DEVICE)
-    model.activation_checkpointing = row.recomputes
+    model.activation_checkpointing = load.activation_checkpointing
     optimizers = build_optimizers(model, OptimizerConfig())
     stepper = Stepper(
         model,
         optimizers,
-        clip=0.0 if row.early_update else 1.0,
-        precision=Precision(row.dtype, DEVICE),
-        early_update=row.early_update,
+        clip=0.0 if load.early_update else 1.0,
+        precision=Precision(load.dtype, DEVICE),
+        early_update=load.early_update,
     )
-    ids_BL = torch.randint(config.vocab_size, (row.micro_batch * row.n_parts, row.context + 1), device=DEVICE)
-    n_tokens = row.micro_batch * row.n_parts * row.context
-    batch = StepBatch((ids_BL[:, :-1], ids_BL[:, 1:]), row.micro_batch, n_tokens)
+    batch_size = load.micro_batch * row.n_parts
+    ids_BL = torch.randint(config.vocab_size, (batch_size, load.context + 1), device=DEVICE)
+    n_tokens = batch_size * load.context
+    batch = StepBatch((ids_BL[:, :-1], ids_BL[:, 1:]), load.micro_batch, n_tokens)
     began = time.perf_counter()
     with nullcontext() if options.eager else compiling(model):
         seconds(stepper, batch, 1)
@@ -87,21 +89,12 @@ def measure(name: str, row: Row, peak_flops: float, options: argparse.Namespace)
     n_steps = max(3, int(options.round / step_s))
     times = [seconds(stepper, batch, n_steps) / n_steps for _ in range(N_ROUNDS)]
     step_s = statistics.median(times)
-    flops_per_s = training_flops(config, row.context, row.micro_batch * row.n_parts, "cuda") / step_s
+    flops_per_s = training_flops(config, load.context, batch_size, "cuda") / step_s
     peak = torch.cuda.max_memory_allocated()
-    load = Load(
-        row.micro_batch,
-        row.context,
-        accumulates=row.n_parts > 1,
-        activation_checkpointing=row.recomputes,
-        early_update=row.early_update,
-        device="cuda",
-        dtype=row.dtype,
-    )
     gpu = gpu_called(torch.cuda.get_device_name())
-    of_sheet = f"{flops_per_s / gpu.peak(row.dtype):6.1%}" if gpu else "     ?"
+    of_sheet = f"{flops_per_s / gpu.peak(load.dtype):6.1%}" if gpu else "     ?"
     print(
-        f"{name:6} {row.micro_batch:3} x {row.context:<5} {row.dtype:9} {n_tokens / step_s:11,.0f} tokens/s "
+        f"{name:6} {load.micro_batch:3} x {load.context:<5} {load.dtype:9} {n_tokens / step_s:11,.0f} tokens/s "
         f"{step_s * 1e3:8.1f} ms  {flops_per_s / 1e12:5.0f} TFLOP/s {of_sheet} of the datasheet's "
         f"{flops_per_s / peak_flops:6.1%} of a product's  {peak / GIB:6.2f} GiB, estimate "
         f"{training_memory(config, load).total / GIB:6.2f}  first step {compiled_s:.0f} s"
@@ -157,10 +150,10 @@ def main() -> None:
     for name in options.rows:
         row = ROWS[name]
         if options.micro_batch:
-            row = replace(row, micro_batch=options.micro_batch)
+            row = replace(row, load=replace(row.load, micro_batch=options.micro_batch))
         torch._dynamo.reset()
         try:
-            measure(name, row, products[row.dtype], options)
+            measure(name, row, products[row.load.dtype], options)
         except torch.OutOfMemoryError as error:
             print(f"{name:6} does not fit: {str(error).splitlines()[0][:120]}")
 
