@@ -34,7 +34,7 @@ PYTHON_LAYERS: list[list[str]] = [
 # A module may use the crates' modules above its own line (and its own parts).
 RUST_LAYERS: list[list[str]] = [
     ["token", "memory", "processor", "parallel"],
-    ["error"],
+    ["error", "checksum"],
     ["monitor"],
     ["pretokenize", "special"],
     ["words", "merge"],

@@ -1,4 +1,4 @@
-//! What this processor has, asked once: a value of [`Avx2`] or [`Avx512`] is the proof that code compiled for it may run.
+//! What this processor has, asked once: a value of [`Avx2`], [`Avx512`] or [`Sha`] is the proof that code compiled for it may run.
 
 /// A processor that was found to have AVX2 and the bit instructions that came with it.
 #[derive(Clone, Copy, Debug)]
@@ -8,6 +8,21 @@ pub struct Avx2(());
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
+
+/// A processor that was found to have the SHA instructions.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub struct Sha(());
+
+#[cfg(target_arch = "x86_64")]
+impl Sha {
+    /// For functions of `sha,sse2,ssse3,sse4.1`.
+    pub fn detect() -> Option<Self> {
+        let has_all =
+            is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
+        has_all.then_some(Sha(()))
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {

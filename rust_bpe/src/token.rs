@@ -1,5 +1,7 @@
 //! The unit of the output: a token id, and the array type that holds it.
 
+use bytemuck::NoUninit;
+
 /// A token's number. Its place in the vocabulary, not its merge rank.
 pub type TokenId = u32;
 
@@ -41,7 +43,7 @@ impl Dtype {
 }
 
 /// The integer type of an array of ids.
-pub trait Id: Copy + Default + Send + Sync + 'static {
+pub trait Id: NoUninit + Default + Send + Sync {
     const LARGEST: TokenId;
 
     /// The id, which is at most [`Id::LARGEST`].
@@ -49,8 +51,8 @@ pub trait Id: Copy + Default + Send + Sync + 'static {
 
     fn to_id(self) -> TokenId;
 
-    /// Replaces `bytes` by those of `ids` in little-endian order.
-    fn little_endian(ids: &[Self], bytes: &mut Vec<u8>);
+    /// The id with its bytes in little-endian order, wherever that is another one.
+    fn to_le(self) -> Self;
 }
 
 impl Id for u16 {
@@ -65,9 +67,8 @@ impl Id for u16 {
         self.into()
     }
 
-    fn little_endian(ids: &[Self], bytes: &mut Vec<u8>) {
-        bytes.resize(2 * ids.len(), 0);
-        bytes.as_chunks_mut().0.iter_mut().zip(ids).for_each(|(place, id)| *place = id.to_le_bytes());
+    fn to_le(self) -> Self {
+        u16::to_le(self)
     }
 }
 
@@ -83,8 +84,7 @@ impl Id for u32 {
         self
     }
 
-    fn little_endian(ids: &[Self], bytes: &mut Vec<u8>) {
-        bytes.resize(4 * ids.len(), 0);
-        bytes.as_chunks_mut().0.iter_mut().zip(ids).for_each(|(place, id)| *place = id.to_le_bytes());
+    fn to_le(self) -> Self {
+        u32::to_le(self)
     }
 }

@@ -233,6 +233,42 @@ fn files_are_the_same_from_notes_and_from_the_text() {
     assert_eq!(n_jobs, 108);
 }
 
+/// Of inputs and of token files, whoever hashes them: the reader (where there is a limit) or, beside the ids, the work.
+#[test]
+fn recorded_checksums_are_those_of_the_files() {
+    let folder = Folder::new();
+    let texts = [
+        (folder.write("text.txt", &sample(10, 900)), Format::Text),
+        (folder.write("empty.txt", b""), Format::Text),
+        (folder.write("lines.txt", &sample(11, 300)), Format::Lines),
+        (folder.write("json.jsonl", b"{\"text\": \"one\"}\n{\"text\": \"two\"}"), Format::Jsonl),
+    ];
+    let checksum = |path: &Path| {
+        Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    for method in [SplitMethod::None, SplitMethod::Hash, SplitMethod::Tail] {
+        for (limit_bytes, shard_tokens) in [(None, None), (None, Some(77)), (Some(2000), None)] {
+            for (n_threads, block_bytes) in [(1, BLOCK_BYTES), (1, 50), (3, 50), (4, 1000)] {
+                let out = folder.0.join("out");
+                let mut job = job(&texts[0].0, &out, Tokenizer::Byte);
+                let input = job.inputs[0].clone();
+                let inputs = texts.iter().map(|(path, format)| (path.clone(), *format));
+                job.inputs = inputs.map(|(path, format)| Input { path, format, ..input.clone() }).collect();
+                job.split = SplitRequest { method, fraction: 0.1, seed: 0 };
+                (job.limit_bytes, job.shard_tokens) = (limit_bytes, shard_tokens);
+                (job.n_threads, job.block_bytes) = (n_threads, block_bytes);
+                let report = run_job(job).unwrap();
+                for (source, (path, _)) in report.sources.iter().zip(&texts) {
+                    assert_eq!(source.sha256, checksum(path), "{} by {n_threads}", path.display());
+                }
+                for file in report.val.iter().chain([&report.train]).flat_map(|side| &side.files) {
+                    assert_eq!(file.sha256, checksum(&out.join(&file.name)), "{} by {n_threads}", file.name);
+                }
+            }
+        }
+    }
+}
+
 /// The words that a job leaves beside its vocabulary make another one faster and change nothing.
 #[test]
 fn words_beside_a_vocabulary_change_no_ids() {

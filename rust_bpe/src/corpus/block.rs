@@ -29,6 +29,8 @@ pub struct Block {
     /// Whether the input ends with the block, and with a document that no marker or line end closes.
     pub(super) ends_with_document: bool,
     pub(super) source_bytes: u64,
+    /// Whether the bytes are the input's own, which the work on the block has to hash.
+    pub(super) is_unhashed: bool,
 }
 
 /// What a block holds of one document.
@@ -56,6 +58,14 @@ impl Block {
     /// Bytes of the file on disk that were read for this block, for progress.
     pub fn source_bytes(&self) -> u64 {
         self.source_bytes
+    }
+
+    /// The bytes of the block where [`Pass::Worked`] leaves it to the work to hash them, in the order of blocks; the block
+    /// has none after that. `spare` is a buffer for the next one.
+    ///
+    /// [`Pass::Worked`]: super::Pass::Worked
+    pub fn take_unhashed(&mut self, spare: impl FnOnce() -> Vec<u8>) -> Option<Vec<u8>> {
+        self.is_unhashed.then(|| std::mem::replace(&mut self.bytes, spare()))
     }
 
     /// Says in which document of the input, and where in it, an error about text arose that stands `offset` bytes in.

@@ -9,7 +9,7 @@ impl Corpus {
     ///
     /// Errors: as [`Corpus::each_block`].
     pub fn documents(&self, monitor: &Monitor) -> Result<Vec<Vec<u8>>> {
-        let gather = |documents: &mut Gathered, block: &Block| {
+        let gather = |documents: &mut Gathered, block: &mut Block| {
             block.pieces(self, |piece| {
                 documents.unfinished.extend_from_slice(piece.text);
                 if piece.ends && !documents.unfinished.is_empty() {

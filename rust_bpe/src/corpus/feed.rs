@@ -3,9 +3,9 @@
 use memchr::{memchr_iter, memrchr};
 
 use super::block::Block;
-use super::input::{Format, Opened, Source, character_start, format_error};
+use super::input::{Format, Hashing, Opened, Source, character_start, format_error};
 use super::jsonl::MAX_LINE_BYTES;
-use super::{Corpus, Cut, Pass};
+use super::{Corpus, Cut, Packing, Pass};
 use crate::error::{Error, Result};
 use crate::token::MAX_PRETOKEN_BYTES;
 
@@ -79,6 +79,7 @@ impl<'c> Feed<'c> {
         block.first_offset = self.offset;
         block.start = self.start;
         block.ends_with_document = false;
+        block.is_unhashed = self.hashing() == Hashing::Work;
         let more = if input.format == Format::Records {
             let more = opened.read_records(&mut block.bytes, &mut block.record_ends)?;
             self.document += block.record_ends.len() as u64;
@@ -101,16 +102,29 @@ impl<'c> Feed<'c> {
     fn open(&mut self) -> Result<Opened> {
         self.first_document_of_input = self.document;
         (self.offset, self.start) = (0, 0);
-        let (before, hashed) = match self.pass {
-            Pass::First => (None, false),
-            Pass::Only => (None, true),
-            Pass::Again(sources) => (Some(&sources[self.input]), false),
-            Pass::Last(sources) => (Some(&sources[self.input]), true),
+        let before = match self.pass {
+            Pass::First | Pass::Only => None,
+            Pass::Again(sources) | Pass::Last(sources) => Some(sources),
+            Pass::Worked(sources) => sources,
         };
-        let mut opened = Opened::new(&self.corpus.inputs[self.input], hashed, self.corpus.records.as_deref())?;
+        let input = &self.corpus.inputs[self.input];
+        let mut opened = Opened::new(input, self.hashing(), self.corpus.records.as_deref())?;
         opened.set_limit(self.corpus.limit_of(self.input));
-        opened.check_unchanged(before)?;
+        opened.check_unchanged(before.map(|sources| &sources[self.input]))?;
         Ok(opened)
+    }
+
+    /// Of the input at hand. Its blocks are all of it and nothing else where it is not packed, has no records and no limit.
+    fn hashing(&self) -> Hashing {
+        let input = &self.corpus.inputs[self.input];
+        let is_its_blocks = input.packing == Packing::None
+            && input.format != Format::Records
+            && self.corpus.limit_of(self.input).is_none();
+        match self.pass {
+            Pass::First | Pass::Again(_) => Hashing::Nobody,
+            Pass::Worked(_) if is_its_blocks => Hashing::Work,
+            Pass::Only | Pass::Last(_) | Pass::Worked(_) => Hashing::Reader,
+        }
     }
 
     /// Reads until there is a place to cut or the input ends; returns whether it goes on.

@@ -41,7 +41,7 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     pub size_bytes: u64,
-    /// In hexadecimal; empty until the pass that hashes.
+    /// In hexadecimal; empty until the pass that hashes, and where its work does.
     pub sha256: String,
     modified: Option<SystemTime>,
 }
@@ -55,10 +55,20 @@ pub trait RecordSource: Send {
 /// Opens the records of a file.
 pub type OpenRecords = dyn Fn(&Path) -> Result<Box<dyn RecordSource>> + Send + Sync;
 
+/// Who hashes an input while it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hashing {
+    Nobody,
+    Reader,
+    /// Whoever gets the blocks.
+    Work,
+}
+
 /// An input that is being read.
 pub(super) struct Opened {
     path: PathBuf,
     raw: Tallied,
+    hashing: Hashing,
     content: Content,
     size_bytes: u64,
     modified: Option<SystemTime>,
@@ -70,30 +80,33 @@ pub(super) struct Opened {
 }
 
 enum Content {
+    /// As they lie in the file.
+    Plain,
     Bytes(Box<dyn Read + Send>),
     Records(Box<dyn RecordSource>),
 }
 
 impl Opened {
-    /// Opens `input`, to be hashed or not.
-    pub(super) fn new(input: &Input, hashed: bool, records: Option<&OpenRecords>) -> Result<Self> {
+    pub(super) fn new(input: &Input, hashing: Hashing, records: Option<&OpenRecords>) -> Result<Self> {
         let in_path = |source| Error::Io { path: input.path.clone(), source };
         let file = File::open(&input.path).map_err(in_path)?;
         let metadata = file.metadata().map_err(in_path)?;
         if !metadata.is_file() {
             return Err(format_error(&input.path, "expected a file, found something else"));
         }
-        let raw = Tallied::new(file, hashed);
+        let raw = Tallied::new(file, hashing == Hashing::Reader);
         let content = match (input.format, records) {
             (Format::Records, Some(open)) => Content::Records(open(&input.path)?),
             (Format::Records, None) => {
                 return Err(Error::Setting("records need a reader of records, found none".into()));
             }
+            _ if input.packing == Packing::None => Content::Plain,
             _ => Content::Bytes(input.packing.open(raw.clone()).map_err(in_path)?),
         };
         Ok(Self {
             path: input.path.clone(),
             raw,
+            hashing,
             content,
             size_bytes: metadata.len(),
             modified: metadata.modified().ok(),
@@ -120,15 +133,23 @@ impl Opened {
 
     /// Appends up to `n_bytes` unpacked bytes; false when the file, or its limit, has come to its end.
     pub(super) fn read(&mut self, bytes: &mut Vec<u8>, n_bytes: usize) -> Result<bool> {
-        let Content::Bytes(reader) = &mut self.content else { return Ok(false) };
         let wanted = self.left.min(n_bytes as u64) as usize;
-        let n_read = read_fully(reader, bytes, wanted).map_err(|source| unreadable(&self.path, source))?;
+        let n_read = self.read_fully(bytes, wanted)?;
         self.left -= n_read as u64;
         if self.left == 0 {
-            let probe = &mut Vec::new();
-            self.limited = read_fully(reader, probe, 1).map_err(|source| unreadable(&self.path, source))? == 1;
+            self.limited = self.read_fully(&mut Vec::new(), 1)? == 1;
         }
         Ok(n_read == n_bytes && self.left > 0)
+    }
+
+    /// Appends as many of `n_bytes` as there are.
+    fn read_fully(&mut self, bytes: &mut Vec<u8>, n_bytes: usize) -> Result<usize> {
+        let read = match &mut self.content {
+            Content::Plain => self.raw.read_onto(bytes, n_bytes),
+            Content::Bytes(reader) => read_fully(reader, bytes, n_bytes),
+            Content::Records(_) => Ok(0),
+        };
+        read.map_err(|source| unreadable(&self.path, source))
     }
 
     /// Appends a batch of records to empty vectors; false after the last one, or once the limit is reached: the
@@ -158,7 +179,7 @@ impl Opened {
     /// Bytes of the file on disk that were read since the last call.
     pub(super) fn progress(&mut self) -> u64 {
         let now = match self.content {
-            Content::Bytes(_) => self.raw.n_bytes(),
+            Content::Plain | Content::Bytes(_) => self.raw.n_bytes(),
             Content::Records(_) => self.reported,
         };
         let step = now - self.reported.min(now);
@@ -169,12 +190,11 @@ impl Opened {
     /// Reads what a limit left (for the hash), checks that the file did not change, and returns it as it lies.
     pub(super) fn finish(mut self) -> Result<Source> {
         let in_path = |source| Error::Io { path: self.path.clone(), source };
-        let is_hashed = self.raw.sha256().is_some();
-        if is_hashed {
+        if self.hashing == Hashing::Reader {
             io::copy(&mut self.raw, &mut io::sink()).map_err(in_path)?;
         }
         let after = self.raw.metadata().map_err(in_path)?;
-        let is_whole = !is_hashed || self.raw.n_bytes() == self.size_bytes;
+        let is_whole = self.hashing == Hashing::Nobody || self.raw.n_bytes() == self.size_bytes;
         if (after.len(), after.modified().ok()) != (self.size_bytes, self.modified) || !is_whole {
             return Err(changed(&self.path));
         }

@@ -24,7 +24,6 @@ pub use input::{Format, Input, OpenRecords, RecordSource, Side, Source};
 pub use jsonl::Field;
 pub use markers::{Markers, Stretch};
 pub use packing::Packing;
-pub(crate) use packing::hexadecimal;
 pub use split::{Part, Split, SplitMethod, SplitRequest};
 pub use survey::{Survey, SurveyOptions, Totals};
 
@@ -45,6 +44,9 @@ pub enum Pass<'s> {
     Again(&'s [Source]),
     /// The same, and the inputs are hashed on the way: the work of the last pass is the longest, and hides it.
     Last(&'s [Source]),
+    /// As [`Pass::Only`] or, given sources, [`Pass::Last`], but inputs whose blocks are their bytes are left to the work to
+    /// hash ([`Block::take_unhashed`]), which has other bytes to hash beside them.
+    Worked(Option<&'s [Source]>),
 }
 
 /// What to read and how.
@@ -68,7 +70,6 @@ impl Corpus {
     /// Reads all of it once on `n_threads` threads: each makes its state by `start` and calls `work` for each block that
     /// it takes. Returns the states, in no order, and the inputs as they lay.
     ///
-    ///
     /// # Errors
     /// The one of the earliest block that had one, with the input's path; [`Error::Cancelled`] by the monitor, which
     /// advances by bytes on disk.
@@ -78,7 +79,7 @@ impl Corpus {
         n_threads: usize,
         monitor: &Monitor,
         start: impl Fn() -> S + Sync,
-        work: impl Fn(&mut S, &Block) -> Result<()> + Sync,
+        work: impl Fn(&mut S, &mut Block) -> Result<()> + Sync,
     ) -> Result<(Vec<S>, Vec<Source>)> {
         let feed = Mutex::new(Some(Feed::new(self, pass)));
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
@@ -104,7 +105,7 @@ impl Corpus {
                 drop(guard);
                 let worked = match taken {
                     Ok(false) => break,
-                    Ok(true) => work(&mut state, &block).map_err(|error| self.in_input(&block, error)),
+                    Ok(true) => work(&mut state, &mut block).map_err(|error| self.in_input(&block, error)),
                     Err(error) => Err(error),
                 };
                 if let Err(error) = worked.and_then(|()| monitor.advance(block.source_bytes())) {

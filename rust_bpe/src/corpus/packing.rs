@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sha2::{Digest, Sha256};
+use crate::checksum::{Sha256, hexadecimal};
 
 const READ_BYTES: usize = 256 << 10;
 
@@ -68,6 +68,17 @@ impl Tallied {
         Self(Arc::new(Mutex::new(Tally { file, n_bytes: 0, hash: hashed.then(Sha256::new) })))
     }
 
+    /// Appends up to `n_bytes` bytes to `bytes`. Room for them is not cleared first, as [`Read::read`] needs it.
+    pub(super) fn read_onto(&self, bytes: &mut Vec<u8>, n_bytes: usize) -> io::Result<usize> {
+        self.tally(|tally| {
+            let before = bytes.len();
+            bytes.reserve(n_bytes);
+            let n_read = tally.file.by_ref().take(n_bytes as u64).read_to_end(bytes)?;
+            tally.note(&bytes[before..]);
+            Ok(n_read)
+        })
+    }
+
     pub(super) fn n_bytes(&self) -> u64 {
         self.tally(|tally| tally.n_bytes)
     }
@@ -78,7 +89,7 @@ impl Tallied {
 
     /// The sha256 of what was read, in hexadecimal; None when it was not asked for.
     pub(super) fn sha256(&self) -> Option<String> {
-        self.tally(|tally| tally.hash.clone().map(|hash| hexadecimal(&hash.finalize())))
+        self.tally(|tally| tally.hash.clone().map(|hash| hexadecimal(&hash.finish())))
     }
 
     fn tally<T>(&self, look: impl FnOnce(&mut Tally) -> T) -> T {
@@ -86,18 +97,20 @@ impl Tallied {
     }
 }
 
-pub(crate) fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+impl Tally {
+    fn note(&mut self, bytes: &[u8]) {
+        self.n_bytes += bytes.len() as u64;
+        if let Some(hash) = &mut self.hash {
+            hash.update(bytes);
+        }
+    }
 }
 
 impl Read for Tallied {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.tally(|tally| {
             let n_bytes = tally.file.read(buffer)?;
-            tally.n_bytes += n_bytes as u64;
-            if let Some(hash) = &mut tally.hash {
-                hash.update(&buffer[..n_bytes]);
-            }
+            tally.note(&buffer[..n_bytes]);
             Ok(n_bytes)
         })
     }

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use rustc_hash::FxBuildHasher;
-use sha2::{Digest, Sha256};
 
 use super::block::{Block, Piece};
 use super::input::{Format, Side, Source, character_start};
 use super::split::SplitRequest;
 use super::{Corpus, Pass};
+use crate::checksum::Sha256;
 use crate::error::Result;
 use crate::monitor::Monitor;
 
@@ -71,23 +71,24 @@ struct Head {
 impl Survey {
     /// Reads `corpus` once. The monitor advances by bytes on disk.
     pub fn of(corpus: &Corpus, options: &SurveyOptions, monitor: &Monitor) -> Result<Self> {
-        Self::with(corpus, Pass::First, options, monitor, || (), |(), _| Ok(())).map(|(survey, _)| survey)
+        Self::with(corpus, Pass::First, options, monitor, || (), |(), _, looked| looked).map(|(survey, _)| survey)
     }
 
-    /// The same by `pass`, with other work on each block on the way, as [`Corpus::each_block`] does it.
+    /// The same by `pass`, with other work on each block on the way, as [`Corpus::each_block`] does it; told first how the
+    /// look at the block ended.
     pub fn with<S: Send>(
         corpus: &Corpus,
         pass: Pass,
         options: &SurveyOptions,
         monitor: &Monitor,
         start: impl Fn() -> S + Sync,
-        work: impl Fn(&mut S, &Block) -> Result<()> + Sync,
+        work: impl Fn(&mut S, &mut Block, Result<()>) -> Result<()> + Sync,
     ) -> Result<(Self, Vec<S>)> {
         let n_threads = if options.drop_duplicates { 1 } else { options.n_threads };
         let start = || (Surveyor::new(options), start());
-        let look = |(surveyor, state): &mut (Surveyor, S), block: &Block| {
-            surveyor.look(corpus, block)?;
-            work(state, block)
+        let look = |(surveyor, state): &mut (Surveyor, S), block: &mut Block| {
+            let looked = surveyor.look(corpus, block);
+            work(state, block, looked)
         };
         let (states, sources) = corpus.each_block(pass, n_threads, monitor, start, look)?;
         let (surveyors, states): (Vec<_>, Vec<_>) = states.into_iter().unzip();
@@ -242,7 +243,7 @@ struct Seen {
 impl Seen {
     /// Ends the current document; false when the same was there before.
     fn is_new_document(&mut self) -> bool {
-        let digest = self.hash.finalize_reset();
+        let digest = std::mem::take(&mut self.hash).finish();
         let first = digest.iter().take(16).fold(0, |bits, &byte| bits << 8 | u128::from(byte));
         self.documents.insert(first)
     }

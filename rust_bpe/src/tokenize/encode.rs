@@ -1,7 +1,7 @@
 //! The pass that writes: blocks encoded by all threads, their ids put into the files in order.
 
 use super::Reading;
-use super::output::{Chunk, Files, Output, SideReport};
+use super::output::{Chunk, Files, Made, Output, SideReport, Written};
 use crate::corpus::{Block, Corpus, Pass, Side, Source, Stretch, Survey, SurveyOptions, Totals};
 use crate::encode::{Cache, Encoder, Id, KnownWords};
 use crate::error::Result;
@@ -51,35 +51,33 @@ fn encode_as<T: Id>(
     end_of_text: Option<TokenId>,
     files: &Files,
 ) -> Result<Encoded> {
-    let output = Output::new(files, reading.n_threads)?;
+    let output = Output::<T>::new(files, reading.n_threads)?;
     let block_encoder = BlockEncoder { reading, encoder: TextEncoder::new(reading.corpus, encoder), end_of_text };
-    let work = |worker: &mut Worker<T>, block: &Block| {
-        let encoded = block_encoder.encode(worker, block, [output.buffer(), output.buffer()]);
-        let put = encoded.and_then(|chunks| output.put(block.index, chunks, reading.monitor));
+    let work = |cache: &mut Cache, block: &mut Block, looked: Result<()>| {
+        let encoded = looked.and_then(|()| block_encoder.encode(cache, block, output.chunks()));
+        let put = encoded.and_then(|chunks| {
+            let text = block.take_unhashed(|| output.text_buffer()).map(|text| (block.input, text));
+            output.put(block.index, Made { chunks, text }, reading.monitor)
+        });
         put.inspect_err(|_| output.abort())
     };
     let Reading { corpus, n_threads, monitor, .. } = *reading;
-    let (workers, sources, totals) = match way {
+    let (mut caches, mut sources, totals) = match way {
         Way::Pass(pass) => {
-            let (workers, sources) = corpus.each_block(pass, n_threads, monitor, Worker::default, work)?;
-            (workers, sources, None)
+            let work = |cache: &mut Cache, block: &mut Block| work(cache, block, Ok(()));
+            let (caches, sources) = corpus.each_block(pass, n_threads, monitor, Cache::new, work)?;
+            (caches, sources, None)
         }
         Way::Surveying(options) => {
-            let (survey, workers) = Survey::with(corpus, Pass::Only, options, monitor, Worker::default, work)?;
-            (workers, survey.sources, Some(survey.totals))
+            let (survey, caches) = Survey::with(corpus, Pass::Worked(None), options, monitor, Cache::new, work)?;
+            (caches, survey.sources, Some(survey.totals))
         }
     };
-    let (train, val) = output.finish()?;
-    let mut caches: Vec<Cache> = workers.into_iter().map(|worker| worker.cache).collect();
+    let Written { train, val, inputs } = output.finish()?;
+    for (input, sha256) in inputs {
+        sources[input].sha256 = sha256;
+    }
     Ok(Encoded { train, val, sources, totals, known: KnownWords::of_caches(&mut caches) })
-}
-
-/// What one thread keeps from block to block.
-#[derive(Default)]
-struct Worker<T> {
-    cache: Cache,
-    /// Of training and of validation.
-    ids: [Vec<T>; 2],
 }
 
 struct BlockEncoder<'r> {
@@ -89,27 +87,20 @@ struct BlockEncoder<'r> {
 }
 
 impl BlockEncoder<'_> {
-    /// `buffers` are for the ids of the chunks.
-    fn encode<T: Id>(&self, worker: &mut Worker<T>, block: &Block, buffers: [Vec<u8>; 2]) -> Result<[Chunk; 2]> {
+    /// Fills empty `chunks`.
+    fn encode<T: Id>(&self, cache: &mut Cache, block: &Block, mut chunks: [Chunk<T>; 2]) -> Result<[Chunk<T>; 2]> {
         let Reading { corpus, survey, split, .. } = self.reading;
-        let mut chunks = buffers.map(|ids| Chunk { ids, ..Chunk::default() });
-        let Worker { cache, ids } = worker;
-        ids.iter_mut().for_each(Vec::clear);
         survey.parts(corpus, split, block, |part| {
-            let side = usize::from(part.side == Side::Val);
-            let (ids, chunk) = (&mut ids[side], &mut chunks[side]);
-            let encoded = self.encoder.encode(block.input, part.text, cache, ids);
+            let chunk = &mut chunks[usize::from(part.side == Side::Val)];
+            let encoded = self.encoder.encode(block.input, part.text, cache, &mut chunk.ids);
             encoded.map_err(|error| block.in_document(part.document, part.offset, error))?;
             chunk.text_bytes += part.text.len() as u64;
             if part.ends {
-                ids.extend(self.end_of_text.map(T::from_id));
-                chunk.document_ends.push(ids.len() as u64);
+                chunk.ids.extend(self.end_of_text.map(T::from_id));
+                chunk.document_ends.push(chunk.ids.len() as u64);
             }
             Ok(())
         })?;
-        for (chunk, ids) in chunks.iter_mut().zip(ids) {
-            T::little_endian(ids, &mut chunk.ids);
-        }
         Ok(chunks)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::notes::{NO_WORD, Note, SideNote};
-use super::output::{Chunk, Files, Output, SideReport};
+use super::output::{Chunk, Files, Made, Output, Written};
 use crate::corpus::Markers;
 use crate::encode::{Cache, Encoder, Id};
 use crate::error::{Error, Result};
@@ -24,15 +24,15 @@ pub(super) struct Noted<'n> {
 }
 
 impl Noted<'_> {
-    /// Writes the ids into `files`. Returns what they hold of training, and of validation where there is any.
-    pub fn write(&self, files: &Files, monitor: &Monitor) -> Result<(SideReport, Option<SideReport>)> {
+    /// Writes the ids into `files`.
+    pub fn write(&self, files: &Files, monitor: &Monitor) -> Result<Written> {
         match files.dtype {
             Dtype::U16 => self.write_as::<u16>(files, monitor),
             Dtype::U32 => self.write_as::<u32>(files, monitor),
         }
     }
 
-    fn write_as<T: Id>(&self, files: &Files, monitor: &Monitor) -> Result<(SideReport, Option<SideReport>)> {
+    fn write_as<T: Id>(&self, files: &Files, monitor: &Monitor) -> Result<Written> {
         let &Self { counters, notes, encoder, markers, end_of_text } = self;
         let specials = encoder.vocabulary().special_tokens();
         let marker_ids = markers.strings().iter().map(|name| specials.id_of(name));
@@ -43,13 +43,13 @@ impl Noted<'_> {
         let with_table = |(notes, table)| std::iter::zip::<&Vec<Note>, _>(notes, std::iter::repeat(table));
         let mut notes: Vec<(&Note, &IdTable<T>)> = notes.iter().zip(&tables).flat_map(with_table).collect();
         notes.sort_unstable_by_key(|(note, _)| note.block);
-        let output = Output::new(files, counters.len())?;
+        let output = Output::<T>::new(files, counters.len())?;
         let next = AtomicUsize::new(0);
         let work = |_| {
-            let mut ids = Vec::new();
             while let Some((note, table)) = notes.get(next.fetch_add(1, Relaxed)) {
-                let chunks = note.sides.each_ref().map(|side| table.chunk(side, &mut ids, output.buffer()));
-                let put = output.put(note.block, chunks, monitor);
+                let mut chunks = output.chunks();
+                chunks.iter_mut().zip(&note.sides).for_each(|(chunk, side)| table.fill(chunk, side));
+                let put = output.put(note.block, Made { chunks, text: None }, monitor);
                 put.and_then(|()| monitor.advance(note.source_bytes)).inspect_err(|_| output.abort())?;
             }
             Ok(())
@@ -118,19 +118,16 @@ impl<T: Id> IdTable<T> {
         self.spilled.extend_from_slice(ids);
     }
 
-    /// The chunk of a side of a block; `ids` is a workspace, `buffer` becomes the chunk's.
-    fn chunk(&self, side: &SideNote, ids: &mut Vec<T>, buffer: Vec<u8>) -> Chunk {
-        ids.clear();
-        let mut chunk = Chunk { ids: buffer, text_bytes: side.text_bytes, ..Chunk::default() };
+    /// Fills the empty chunk of a side of a block.
+    fn fill(&self, chunk: &mut Chunk<T>, side: &SideNote) {
+        chunk.text_bytes = side.text_bytes;
         let mut start = 0;
         for &end in &side.document_ends {
-            self.append(&side.numbers[start..end as usize], ids);
-            chunk.document_ends.push(ids.len() as u64);
+            self.append(&side.numbers[start..end as usize], &mut chunk.ids);
+            chunk.document_ends.push(chunk.ids.len() as u64);
             start = end as usize;
         }
-        self.append(&side.numbers[start..], ids);
-        T::little_endian(ids, &mut chunk.ids);
-        chunk
+        self.append(&side.numbers[start..], &mut chunk.ids);
     }
 
     /// As in [`crate::encode`]'s loop: all ids of an entry are stored, and as many kept as count.

@@ -11,7 +11,8 @@ use crate::monitor::Monitor;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Hands items numbered from 0 to one consumer in the order of their numbers. Early items wait here, a bounded number of
-/// them: further threads are held until the late one has come.
+/// them: further threads are held until the late one has come. While one thread is at the consumer, others leave their
+/// items and go on.
 pub(super) struct InOrder<T, C> {
     state: Mutex<State<T, C>>,
     moved: Condvar,
@@ -22,25 +23,28 @@ struct State<T, C> {
     next: usize,
     waiting: BTreeMap<usize, T>,
     aborted: bool,
-    consumer: C,
+    /// None while a thread is at it, and after an error.
+    consumer: Option<C>,
 }
 
 impl<T, C> InOrder<T, C> {
     pub fn new(consumer: C, most_waiting: usize) -> Self {
-        let state = State { next: 0, waiting: BTreeMap::new(), aborted: false, consumer };
+        let state = State { next: 0, waiting: BTreeMap::new(), aborted: false, consumer: Some(consumer) };
         Self { state: Mutex::new(state), moved: Condvar::new(), most_waiting }
     }
 
-    /// Gives item `number` to `consume` when its turn has come, with all that waited for it.
+    /// Gives item `number` to `consume` when its turn has come, with all that waited for it, and what that makes of each to
+    /// `finish`, which threads do side by side. Where another thread is at the consumer, it does so.
     ///
     /// # Errors
-    /// Those of `consume`; [`Error::Cancelled`] by the monitor or after [`InOrder::abort`].
-    pub fn put(
+    /// Those of `consume` and `finish`; [`Error::Cancelled`] by the monitor or after [`InOrder::abort`].
+    pub fn put<R>(
         &self,
         number: usize,
         item: T,
         monitor: &Monitor,
-        mut consume: impl FnMut(&mut C, T) -> Result<()>,
+        mut consume: impl FnMut(&mut C, T) -> Result<R>,
+        mut finish: impl FnMut(R) -> Result<()>,
     ) -> Result<()> {
         let mut state = self.lock();
         while state.next != number && state.waiting.len() >= self.most_waiting {
@@ -51,16 +55,28 @@ impl<T, C> InOrder<T, C> {
             state = self.moved.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.waiting.insert(number, item);
-        let before = state.next;
-        let state = &mut *state;
-        while let Some(item) = state.waiting.remove(&state.next) {
-            consume(&mut state.consumer, item)?;
-            state.next += 1;
-        }
-        if state.next != before {
-            self.moved.notify_all();
+        drop(state);
+        while let Some((mut consumer, item)) = self.take() {
+            let made = consume(&mut consumer, item)?;
+            self.give_back(consumer);
+            finish(made)?;
         }
         Ok(())
+    }
+
+    /// The consumer and the item whose turn it is, where both are here.
+    fn take(&self) -> Option<(C, T)> {
+        let mut state = self.lock();
+        let next = state.next;
+        let item = state.consumer.is_some().then(|| state.waiting.remove(&next)).flatten()?;
+        state.consumer.take().map(|consumer| (consumer, item))
+    }
+
+    fn give_back(&self, consumer: C) {
+        let mut state = self.lock();
+        state.consumer = Some(consumer);
+        state.next += 1;
+        self.moved.notify_all();
     }
 
     /// Frees the waiting threads because an item will never come.
@@ -69,7 +85,8 @@ impl<T, C> InOrder<T, C> {
         self.moved.notify_all();
     }
 
-    pub fn into_consumer(self) -> C {
+    /// None after an error.
+    pub fn into_consumer(self) -> Option<C> {
         self.state.into_inner().unwrap_or_else(PoisonError::into_inner).consumer
     }
 
@@ -95,12 +112,12 @@ mod tests {
                             all.push(item);
                             Ok(())
                         };
-                        order.put(number, number, monitor, push).unwrap();
+                        order.put(number, number, monitor, push, Ok).unwrap();
                     }
                 });
             }
         });
-        assert_eq!(order.into_consumer(), (0..200).collect::<Vec<_>>());
+        assert_eq!(order.into_consumer(), Some((0..200).collect()));
     }
 
     #[test]
@@ -109,7 +126,7 @@ mod tests {
             let order = InOrder::new((), 0);
             let monitor = Monitor::new();
             std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| order.put(1, (), &monitor, |(), ()| Ok(())));
+                let waiting = scope.spawn(|| order.put(1, (), &monitor, |(), ()| Ok(()), Ok));
                 if by_abort {
                     order.abort()
                 } else {

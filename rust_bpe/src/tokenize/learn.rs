@@ -87,7 +87,9 @@ pub(super) fn survey(plan: &Plan, corpus: &Corpus, monitor: &Monitor) -> Result<
             let reading = Reading { corpus, survey, split, n_threads: options.n_threads, monitor };
             let counting = Counting::new(bpe, plan.note_bytes);
             let pass = if plan.vocabulary_only { Pass::First } else { Pass::Only };
-            let count = |counter: &mut Counter, block: &Block| counting.count(&reading, counter, block);
+            let count = |counter: &mut Counter, block: &mut Block, looked: Result<()>| {
+                looked.and_then(|()| counting.count(&reading, counter, block))
+            };
             let (survey, counters) = Survey::with(corpus, pass, options, monitor, Counter::default, count)?;
             let counted = counting.end(counters, survey.sources.clone());
             Ok((survey, Some(counted)))
@@ -231,13 +233,13 @@ fn count(reading: &Reading, bpe: &Bpe, plan: &Plan) -> Result<Counted> {
     let counting = Counting::new(bpe, plan.note_bytes);
     let sources = &reading.survey.sources;
     let pass = if plan.vocabulary_only { Pass::Again(sources) } else { Pass::Last(sources) };
-    let look = |counter: &mut Counter, block: &Block| counting.count(reading, counter, block);
+    let look = |counter: &mut Counter, block: &mut Block| counting.count(reading, counter, block);
     let counted = reading.corpus.each_block(pass, reading.n_threads, reading.monitor, Counter::default, look);
     counted.map(|(counters, sources)| counting.end(counters, sources))
 }
 
 fn characters(reading: &Reading) -> Result<BTreeSet<char>> {
-    let look = |set: &mut BTreeSet<char>, block: &Block| {
+    let look = |set: &mut BTreeSet<char>, block: &mut Block| {
         reading.training_text(block, |text| {
             set.extend(utf8(text)?.chars());
             Ok(())

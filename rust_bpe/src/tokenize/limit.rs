@@ -27,7 +27,7 @@ pub(super) fn byte_limits(
     let counter = Counter { encoder: TextEncoder::new(corpus, &encoder), n_end_ids: u64::from(has_end), limit };
     let counted: Vec<Mutex<Counted>> = corpus.inputs.iter().map(|_| Mutex::default()).collect();
     let counted_of = |block: &Block| counted[block.input].lock().unwrap_or_else(PoisonError::into_inner);
-    let count = |state: &mut (Cache, Vec<BlockIds>), block: &Block| {
+    let count = |state: &mut (Cache, Vec<BlockIds>), block: &mut Block| {
         if counted_of(block).may_reach(block.index, limit) {
             let ids = counter.block(block, &mut state.0)?;
             counted_of(block).add(&ids);
@@ -40,7 +40,7 @@ pub(super) fn byte_limits(
     blocks.sort_unstable_by_key(|block| block.index);
 
     let crossings = counter.crossings(&blocks, corpus.inputs.len());
-    let find = |state: &mut (Cache, Vec<(usize, u64)>), block: &Block| {
+    let find = |state: &mut (Cache, Vec<(usize, u64)>), block: &mut Block| {
         match crossings[block.input] {
             Some(crossing) if crossing.index == block.index => {
                 let place = counter.place_in(block, crossing.n_before, &mut state.0)?;

@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use crate::checksum::hexadecimal;
 use crate::corpus::{
     Corpus, Cut, Field, Input, Markers, OpenRecords, Pass, Side, Source, Split, SplitMethod, SplitRequest,
 };
-use crate::corpus::{Survey, SurveyOptions, Totals, hexadecimal};
+use crate::corpus::{Survey, SurveyOptions, Totals};
 use crate::encode::{Encoder, KnownWords};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -182,7 +183,7 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
         let encoder = encoder.with_known(known.clone());
         let way = match surveys_on_the_way {
             true => encode::Way::Surveying(&plan.survey),
-            false => encode::Way::Pass(Pass::Last(&survey.sources)),
+            false => encode::Way::Pass(Pass::Worked(Some(&survey.sources))),
         };
         let encoded = write_ids(&reading, way, &encoder, learned.counted, end_of_text_id, &files)?;
         match kept {
@@ -232,7 +233,7 @@ fn write_ids(
         Some(learn::Counted { counters, notes: Some(notes), sources }) => {
             let markers = &reading.corpus.markers;
             let noted = gather::Noted { counters: &counters, notes: &notes, encoder, markers, end_of_text };
-            let (train, val) = noted.write(files, reading.monitor)?;
+            let output::Written { train, val, .. } = noted.write(files, reading.monitor)?;
             Ok(encode::Encoded { train, val, sources, ..encode::Encoded::default() })
         }
         Some(learn::Counted { sources, .. }) => {

@@ -6,13 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sha2::{Digest, Sha256};
-
 use super::in_order::InOrder;
-use crate::corpus::hexadecimal;
+use crate::checksum::{Sha256, hexadecimal};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
-use crate::token::Dtype;
+use crate::token::{Dtype, Id};
 
 /// Blocks that may wait for an earlier one, for each thread.
 const MOST_WAITING: usize = 4;
@@ -47,11 +45,18 @@ pub struct TokenFile {
     pub sha256: String,
 }
 
+/// What a block gives.
+pub(super) struct Made<T> {
+    /// Of training and of validation.
+    pub chunks: [Chunk<T>; 2],
+    /// The number of the block's input and its bytes, where they are to be hashed here.
+    pub text: Option<(usize, Vec<u8>)>,
+}
+
 /// Ids of one side that follow each other.
 #[derive(Default)]
-pub(super) struct Chunk {
-    /// Little-endian.
-    pub ids: Vec<u8>,
+pub(super) struct Chunk<T> {
+    pub ids: Vec<T>,
     /// How many of the ids stand before the end of each document that ends here.
     pub document_ends: Vec<u64>,
     pub text_bytes: u64,
@@ -76,16 +81,39 @@ pub(super) struct SideWriter<'f> {
     text_bytes: u64,
 }
 
-/// Takes the chunks of both sides from all threads, in any order.
-pub(super) struct Output<'f> {
-    order: InOrder<[Chunk; 2], Writers<'f>>,
-    /// Of chunks that are written: memory that the kernel need not clear again for the next ones.
-    buffers: Mutex<Vec<Vec<u8>>>,
+/// Takes what blocks give from all threads, in any order.
+pub(super) struct Output<'f, T> {
+    order: InOrder<Made<T>, Writers<'f>>,
+    buffers: Mutex<Buffers<T>>,
+}
+
+/// Of chunks that are written: memory that the kernel need not clear again for the next ones.
+struct Buffers<T> {
+    ids: Vec<Vec<T>>,
+    texts: Vec<Vec<u8>>,
+}
+
+/// What was written, and from what.
+pub(super) struct Written {
+    pub train: SideReport,
+    /// None where there is no validation text.
+    pub val: Option<SideReport>,
+    /// The sha256 of inputs that were hashed here, with their numbers.
+    pub inputs: Vec<(usize, String)>,
 }
 
 struct Writers<'f> {
     train: SideWriter<'f>,
     val: Option<SideWriter<'f>>,
+    /// The hashes of inputs, the last of the one that the next block may belong to.
+    inputs: Vec<(usize, Sha256)>,
+}
+
+/// Bytes of an input that are hashed beside ids: two streams at once cost little more than the longer one.
+#[derive(Default)]
+struct Beside<'t> {
+    hash: Option<&'t mut Sha256>,
+    text: &'t [u8],
 }
 
 struct Shard {
@@ -113,38 +141,45 @@ impl Files {
     }
 }
 
-impl<'f> Output<'f> {
+impl<'f, T: Id> Output<'f, T> {
     pub fn new(files: &'f Files, n_threads: usize) -> Result<Self> {
         let writers = Writers {
             train: SideWriter::new(files, "train")?,
             val: files.has_val.then(|| SideWriter::new(files, "val")).transpose()?,
+            inputs: Vec::new(),
         };
-        Ok(Self { order: InOrder::new(writers, MOST_WAITING * n_threads), buffers: Mutex::default() })
+        let buffers = Mutex::new(Buffers { ids: Vec::new(), texts: Vec::new() });
+        Ok(Self { order: InOrder::new(writers, MOST_WAITING * n_threads), buffers })
     }
 
-    /// Room for the ids of a chunk.
-    pub fn buffer(&self) -> Vec<u8> {
-        self.buffers().pop().unwrap_or_default()
+    /// Empty chunks.
+    pub fn chunks(&self) -> [Chunk<T>; 2] {
+        let mut buffers = self.buffers();
+        [(); 2].map(|()| Chunk { ids: buffers.ids.pop().unwrap_or_default(), document_ends: Vec::new(), text_bytes: 0 })
     }
 
-    fn buffers(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    /// A buffer for the text of a block.
+    pub fn text_buffer(&self) -> Vec<u8> {
+        self.buffers().texts.pop().unwrap_or_default()
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, Buffers<T>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the chunks of a block, of training and of validation; blocks are numbered from 0. The caller answers an
-    /// error with [`Output::abort`].
-    pub fn put(&self, block: usize, chunks: [Chunk; 2], monitor: &Monitor) -> Result<()> {
-        let mut ready = Vec::new();
-        let put = self.order.put(block, chunks, monitor, |writers, chunks| {
-            ready.extend(writers.append(chunks)?);
+    /// Writes what a block gives; blocks are numbered from 0. The caller answers an error with [`Output::abort`].
+    pub fn put(&self, block: usize, mut made: Made<T>, monitor: &Monitor) -> Result<()> {
+        made.chunks.iter_mut().flat_map(|chunk| &mut chunk.ids).for_each(|id| *id = id.to_le());
+        let consume = |writers: &mut Writers, made: Made<T>| Ok((writers.append(&made)?, made));
+        self.order.put(block, made, monitor, consume, |(places, made)| {
+            for (places, chunk) in places.iter().zip(&made.chunks) {
+                places.iter().try_for_each(|place| place.write(chunk.bytes()))?;
+            }
+            let mut buffers = self.buffers();
+            buffers.texts.extend(made.text.map(|(_, text)| text));
+            buffers.ids.extend(made.chunks.map(|chunk| chunk.ids).map(emptied));
             Ok(())
-        });
-        put?;
-        for (chunk, places) in ready {
-            places.iter().try_for_each(|place| place.write(&chunk.ids))?;
-            self.buffers().push(chunk.ids);
-        }
-        Ok(())
+        })
     }
 
     /// Frees the threads that wait for an earlier block, because it will never come.
@@ -152,22 +187,59 @@ impl<'f> Output<'f> {
         self.order.abort();
     }
 
-    /// What training and validation hold.
-    pub fn finish(self) -> Result<(SideReport, Option<SideReport>)> {
-        let writers = self.order.into_consumer();
-        Ok((writers.train.finish()?, writers.val.map(SideWriter::finish).transpose()?))
+    /// What was written when every block has been.
+    pub fn finish(self) -> Result<Written> {
+        let Writers { train, val, inputs } = self.order.into_consumer().ok_or(Error::Cancelled)?;
+        let inputs = inputs.into_iter().map(|(input, hash)| (input, hexadecimal(&hash.finish()))).collect();
+        Ok(Written { train: train.finish()?, val: val.map(SideWriter::finish).transpose()?, inputs })
+    }
+}
+
+fn emptied<T>(mut buffer: Vec<T>) -> Vec<T> {
+    buffer.clear();
+    buffer
+}
+
+impl<T: Id> Chunk<T> {
+    /// Of ids that are in little-endian order.
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.ids)
     }
 }
 
 impl Writers<'_> {
-    /// Takes the chunks of a block; returns them with the places that they are to be written to.
-    fn append(&mut self, chunks: [Chunk; 2]) -> Result<Vec<(Chunk, Vec<Place>)>> {
-        let [train, val] = chunks;
-        let mut ready = vec![(self.train.append(&train)?, train)];
-        if let Some(writer) = &mut self.val {
-            ready.push((writer.append(&val)?, val));
+    /// Takes the next block; returns the places that its chunks are to be written to.
+    fn append<T: Id>(&mut self, made: &Made<T>) -> Result<[Vec<Place>; 2]> {
+        let mut beside = Beside::default();
+        if let Some((input, text)) = &made.text {
+            if self.inputs.last().is_none_or(|(last, _)| last != input) {
+                self.inputs.push((*input, Sha256::new()));
+            }
+            beside = Beside { hash: self.inputs.last_mut().map(|(_, hash)| hash), text };
         }
-        Ok(ready.into_iter().map(|(places, chunk)| (chunk, places)).collect())
+        let [train, val] = &made.chunks;
+        let places = [
+            self.train.append(train, &mut beside)?,
+            self.val.as_mut().map_or(Ok(Vec::new()), |writer| writer.append(val, &mut beside))?,
+        ];
+        beside.hash_rest();
+        Ok(places)
+    }
+}
+
+impl Beside<'_> {
+    /// Hashes `bytes` of another stream and, meanwhile, as much of the text.
+    fn hash_with(&mut self, other: &mut Sha256, bytes: &[u8]) {
+        let Some(hash) = &mut self.hash else { return other.update(bytes) };
+        let (now, later) = self.text.split_at(bytes.len().min(self.text.len()));
+        hash.update_with(now, other, bytes);
+        self.text = later;
+    }
+
+    fn hash_rest(self) {
+        if let Some(hash) = self.hash {
+            hash.update(self.text);
+        }
     }
 }
 
@@ -184,7 +256,7 @@ impl<'f> SideWriter<'f> {
     }
 
     /// Takes the next chunk: notes its documents and says where its ids belong, which the caller writes there.
-    pub fn append(&mut self, chunk: &Chunk) -> Result<Vec<Place>> {
+    fn append<T: Id>(&mut self, chunk: &Chunk<T>, beside: &mut Beside) -> Result<Vec<Place>> {
         for end in &chunk.document_ends {
             let written = self.index.write_all(&(self.n_tokens + end).to_le_bytes());
             written.map_err(self.files.in_path(&format!("{}.idx.npy", self.name)))?;
@@ -192,11 +264,12 @@ impl<'f> SideWriter<'f> {
         self.n_documents += chunk.document_ends.len() as u64;
         self.text_bytes += chunk.text_bytes;
 
-        let size = self.files.dtype.size_bytes();
+        let size = size_of::<T>();
+        let bytes = chunk.bytes();
         let mut places = Vec::with_capacity(1);
         let mut start = 0;
-        while start < chunk.ids.len() {
-            let left = (chunk.ids.len() - start) / size;
+        while start < bytes.len() {
+            let left = (bytes.len() - start) / size;
             let room = self.files.shard_tokens.map_or(u64::MAX, |most| most - self.last_shard().n_tokens);
             if room == 0 {
                 self.add_shard()?;
@@ -207,7 +280,7 @@ impl<'f> SideWriter<'f> {
             let path = self.files.folder.join(&self.last_shard().name);
             let shard = self.last_shard();
             let offset = shard.n_tokens * size as u64;
-            shard.hash.update(&chunk.ids[start..end]);
+            beside.hash_with(&mut shard.hash, &bytes[start..end]);
             shard.n_tokens += n_ids;
             places.push(Place { file: shard.file.clone(), path, offset, range: start..end });
             self.n_tokens += n_ids;
@@ -225,7 +298,7 @@ impl<'f> SideWriter<'f> {
         let file = |shard: Shard| TokenFile {
             name: shard.name,
             n_tokens: shard.n_tokens,
-            sha256: hexadecimal(&shard.hash.finalize()),
+            sha256: hexadecimal(&shard.hash.finish()),
         };
         Ok(SideReport {
             files: self.shards.into_iter().map(file).collect(),
@@ -284,10 +357,9 @@ mod tests {
         let n_before = (1 << 32) - 1;
         writer.n_tokens = n_before;
         writer.last_shard().n_tokens = n_before;
-        let ids = [7, 0, 8, 0, 9, 0];
-        let chunk = Chunk { ids: ids.into(), document_ends: vec![1, 3], text_bytes: 5 };
-        for place in writer.append(&chunk).unwrap() {
-            place.write(&chunk.ids).unwrap();
+        let chunk = Chunk { ids: [7u16, 8, 9].map(u16::to_le).into(), document_ends: vec![1, 3], text_bytes: 5 };
+        for place in writer.append(&chunk, &mut Beside::default()).unwrap() {
+            place.write(chunk.bytes()).unwrap();
         }
         let report = writer.finish().unwrap();
         assert_eq!((report.n_tokens, report.files[0].n_tokens), (n_before + 3, n_before + 3));
@@ -296,7 +368,7 @@ mod tests {
         assert_eq!(tokens.metadata().unwrap().len(), 2 * (n_before + 3));
         let mut found = [1; 6];
         tokens.read_exact_at(&mut found, 2 * n_before).unwrap();
-        assert_eq!(found, ids);
+        assert_eq!(found, [7, 0, 8, 0, 9, 0]);
         let index = std::fs::read(folder.join("train.idx.npy")).unwrap();
         let offsets: Vec<u8> = [0, n_before + 1, n_before + 3].iter().flat_map(|offset| offset.to_le_bytes()).collect();
         assert_eq!(index[NPY_HEADER_BYTES..], offsets);
