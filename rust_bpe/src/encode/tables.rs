@@ -32,9 +32,8 @@ pub(super) struct Tables {
     long_words: LongWords,
     /// Whether all words stand among the long ones.
     is_small: bool,
-    /// The number of words known from the start, and how often another one was remembered.
+    /// The number of words known from the start.
     n_known: usize,
-    n_learned: usize,
 }
 
 impl Tables {
@@ -67,7 +66,7 @@ impl Tables {
             let (word, tokens) = known.get(index);
             tables.remember(word, tokens);
         }
-        Self { n_known: known.len(), n_learned: 0, ..tables }
+        Self { n_known: known.len(), ..tables }
     }
 
     pub fn is_small(&self) -> bool {
@@ -97,7 +96,6 @@ impl Tables {
 
     /// Remembers `tokens` as those of a pre-token.
     pub fn remember(&mut self, pretoken: &[u8], tokens: &[TokenId]) {
-        self.n_learned += 1;
         let n_ids = tokens.len();
         if self.is_small || pretoken.len() > MEDIUM_BYTES {
             return self.long_words.insert(pretoken, tokens);
@@ -127,9 +125,10 @@ impl Tables {
         self.short.len() + self.medium.len() + self.long_words.places.len()
     }
 
-    /// Whether nearly all words that came were known from the start.
+    /// Whether there are hardly more words than were known from the start. Not how many were learned: where tables are
+    /// full, words come and go.
     pub fn has_learned_little(&self) -> bool {
-        self.n_learned <= self.n_known / 8
+        self.n_words() <= self.n_known + self.n_known / 8
     }
 
     /// Visits all words with their tokens, in no order.
