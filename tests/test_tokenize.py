@@ -342,7 +342,7 @@ def test_words_are_kept_beside_the_tokenizer_and_only_save_time(real_text: bytes
     words = first / "tokenizer.words"
     assert words.stat().st_size > 10_000
     tokenizer_sha256 = hashlib.sha256((first / "tokenizer.json").read_bytes()).digest()
-    assert words.read_bytes()[:48] == b"pylm words 1\n\0\0\0" + tokenizer_sha256
+    assert words.read_bytes()[:48] == b"pylm words 2\n\0\0\0" + tokenizer_sha256
 
     def ids(out: str, tokenizer: Path) -> bytes:
         made = tokenize(["other"], Settings(tokenizer=str(tokenizer)), out=Path(out), force=True).dataset

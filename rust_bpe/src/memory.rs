@@ -7,6 +7,8 @@
 //! And hints that an element of such an array is wanted soon.
 #![allow(unsafe_code)] // one call of the C library and one instruction, argued below
 
+use bytemuck::Pod;
+
 /// An empty vector with room for `capacity` elements. Only a hint more than [`Vec::with_capacity`]: where the kernel
 /// cannot or will not follow it, nothing else changes.
 pub fn with_capacity<T>(capacity: usize) -> Vec<T> {
@@ -19,6 +21,13 @@ pub fn with_capacity<T>(capacity: usize) -> Vec<T> {
 pub fn filled<T: Clone>(element: T, n: usize) -> Vec<T> {
     let mut vec = with_capacity(n);
     vec.resize(n, element);
+    vec
+}
+
+/// `n` elements of zeros: pages that the kernel has cleared are not cleared again.
+pub fn zeroed<T: Pod>(n: usize) -> Vec<T> {
+    let vec = vec![T::zeroed(); n];
+    advise(vec.as_ptr(), vec.len());
     vec
 }
 

@@ -23,7 +23,7 @@ pub struct KnownWords {
     pub(super) bytes: Vec<u8>,
     pub(super) ids: Vec<TokenId>,
     /// Where each word ends in `bytes`, and where its tokens end in `ids`.
-    pub(super) ends: Vec<(u32, u32)>,
+    pub(super) ends: Vec<[u32; 2]>,
 }
 
 impl<'w> FromIterator<(&'w [u8], &'w [TokenId])> for KnownWords {
@@ -87,7 +87,7 @@ impl KnownWords {
     fn push(&mut self, word: &[u8], tokens: impl Iterator<Item = TokenId>) {
         self.bytes.extend_from_slice(word);
         self.ids.extend(tokens);
-        self.ends.push((self.bytes.len() as u32, self.ids.len() as u32));
+        self.ends.push([self.bytes.len() as u32, self.ids.len() as u32]);
     }
 
     pub fn len(&self) -> usize {
@@ -100,8 +100,8 @@ impl KnownWords {
 
     /// A word with its tokens.
     pub fn get(&self, index: usize) -> (&[u8], &[TokenId]) {
-        let (start, first) = if index == 0 { (0, 0) } else { self.ends[index - 1] };
-        let (end, last) = self.ends[index];
+        let [start, first] = if index == 0 { [0; 2] } else { self.ends[index - 1] };
+        let [end, last] = self.ends[index];
         (&self.bytes[start as usize..end as usize], &self.ids[first as usize..last as usize])
     }
 

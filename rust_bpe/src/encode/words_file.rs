@@ -2,62 +2,99 @@
 //!
 //! All integers are little-endian. In order: a name of 16 bytes, the sha256 of the vocabulary's tokenizer.json, the number
 //! of words, of their bytes and of their tokens (8 bytes each), where each word and where its tokens end (4 and 4 bytes),
-//! the bytes, the tokens (4 bytes each), and the sha256 of all that. A file that is not whole, or another vocabulary's, is
-//! as none: it holds nothing that could not be found again.
+//! the bytes, the tokens (4 bytes each); then the sha256 of what stands before the tokens, and that of the tokens: halves of
+//! about one size, which are hashed at once. A file that is not whole, or another vocabulary's, is as none: it holds nothing
+//! that could not be found again.
 
-use sha2::{Digest, Sha256};
+use std::io::Read;
+
+use bytemuck::{Pod, cast_slice, cast_slice_mut};
 
 use super::known::KnownWords;
+use crate::checksum::Sha256;
+use crate::memory;
 use crate::token::TokenId;
+use crate::vocabulary::MAX_VOCABULARY_FILE_BYTES;
 
-const NAME: &[u8; 16] = b"pylm words 1\n\0\0\0";
+const NAME: &[u8; 16] = b"pylm words 2\n\0\0\0";
 const HEADER_BYTES: usize = 16 + 32 + 3 * 8;
 
 impl KnownWords {
     /// The content of the file. `vocabulary` is the sha256 of its tokenizer.json.
     pub fn to_bytes(&self, vocabulary: &[u8; 32]) -> Vec<u8> {
         let Self { bytes, ids, ends } = self;
-        let mut file = Vec::with_capacity(HEADER_BYTES + 8 * ends.len() + bytes.len() + 4 * ids.len() + 32);
+        let mut file = Vec::with_capacity(HEADER_BYTES + 8 * ends.len() + bytes.len() + 4 * ids.len() + 2 * 32);
         file.extend(NAME);
         file.extend(vocabulary);
         [ends.len(), bytes.len(), ids.len()].iter().for_each(|&size| file.extend((size as u64).to_le_bytes()));
-        for (end, last) in ends {
-            file.extend(end.to_le_bytes());
-            file.extend(last.to_le_bytes());
-        }
+        ends.as_flattened().iter().for_each(|end| file.extend(end.to_le_bytes()));
         file.extend(bytes);
+        let n_before = file.len();
         ids.iter().for_each(|id| file.extend(id.to_le_bytes()));
-        let checksum = Sha256::digest(&file);
-        file.extend(checksum);
+        let (before, tokens) = file.split_at(n_before);
+        let checksums = checksums(&[before], tokens);
+        file.extend(checksums.as_flattened());
         file
     }
 
     /// Reads what [`KnownWords::to_bytes`] wrote; None for anything else, and for an id above `largest_id`.
     pub fn from_bytes(file: &[u8], vocabulary: &[u8; 32], largest_id: TokenId) -> Option<Self> {
-        let (content, checksum) = file.split_last_chunk::<32>()?;
-        let (header, content_after) = content.split_at_checked(HEADER_BYTES)?;
-        if header[..16] != *NAME || header[16..48] != *vocabulary || Sha256::digest(content)[..] != *checksum {
+        Self::read(file, file.len() as u64, vocabulary, largest_id)
+    }
+
+    /// The same from a file of `size_bytes`; None where it cannot be read, too. Each part is read to where it stays: of 46 MB
+    /// every copy costs new pages.
+    pub fn read(mut file: impl Read, size_bytes: u64, vocabulary: &[u8; 32], largest_id: TokenId) -> Option<Self> {
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact(&mut header).ok()?;
+        if header[..16] != *NAME || header[16..48] != *vocabulary || size_bytes > MAX_VOCABULARY_FILE_BYTES {
             return None;
         }
         let (sizes, _) = header[48..].as_chunks::<8>();
-        let size = |number: usize| usize::try_from(u64::from_le_bytes(sizes[number])).ok();
-        let (ends, rest) = content_after.split_at_checked(size(0)?.checked_mul(8)?)?;
-        let (bytes, ids) = rest.split_at_checked(size(1)?)?;
-        if ids.len() != size(2)?.checked_mul(4)? {
+        let [n_words, n_bytes, n_ids] = [0, 1, 2].map(|index| u64::from_le_bytes(sizes[index]));
+        let n_before = n_words.checked_mul(8)?.checked_add(n_bytes)?;
+        let content_bytes = n_before.checked_add(n_ids.checked_mul(4)?)?;
+        if content_bytes.checked_add(HEADER_BYTES as u64 + 2 * 32)? != size_bytes {
             return None;
         }
-        let integers = |bytes: &[u8]| bytes.as_chunks::<4>().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
-        let ends: Vec<u32> = integers(ends);
-        let ends: Vec<(u32, u32)> = ends.as_chunks::<2>().0.iter().map(|&[end, last]| (end, last)).collect();
-        let known = Self { bytes: bytes.to_vec(), ids: integers(ids), ends };
-        let none = (0, 0);
+        // Below the limit, so they fit any integer.
+        let mut ends: Vec<[u32; 2]> = array(&mut file, n_words as usize)?;
+        let bytes: Vec<u8> = array(&mut file, n_bytes as usize)?;
+        let mut ids: Vec<TokenId> = array(&mut file, n_ids as usize)?;
+        let written: Vec<[u8; 32]> = array(&mut file, 2)?;
+        if written != checksums(&[&header, cast_slice(&ends), &bytes], cast_slice(&ids)) {
+            return None;
+        }
+        ends.as_flattened_mut().iter_mut().chain(&mut ids).for_each(|number| *number = u32::from_le(*number));
+
+        let none = [0; 2];
         // No word, and no word's tokens, are empty.
-        let mut pairs = std::iter::once(&none).chain(&known.ends).zip(&known.ends);
-        let grows = pairs.all(|(before, after)| before.0 < after.0 && before.1 < after.1);
-        let &(end, last) = known.ends.last().unwrap_or(&none);
-        let is_whole = grows && (end as usize, last as usize) == (known.bytes.len(), known.ids.len());
-        (is_whole && known.ids.iter().all(|&id| id <= largest_id)).then_some(known)
+        let mut pairs = std::iter::once(&none).chain(&ends).zip(&ends);
+        let grows = pairs.all(|(before, after)| before[0] < after[0] && before[1] < after[1]);
+        let [end, last] = ends.last().unwrap_or(&none).map(|end| end as usize);
+        let is_whole = grows && (end, last) == (bytes.len(), ids.len());
+        let largest = ids.iter().copied().fold(0, TokenId::max);
+        (is_whole && largest <= largest_id).then_some(Self { bytes, ids, ends })
     }
+}
+
+/// So many elements as the file has them.
+fn array<T: Pod>(file: &mut impl Read, n: usize) -> Option<Vec<T>> {
+    let mut array = memory::zeroed(n);
+    file.read_exact(cast_slice_mut(&mut array)).ok()?;
+    Some(array)
+}
+
+/// Of what stands before the tokens, in stretches, and of the tokens.
+fn checksums(before: &[&[u8]], mut tokens: &[u8]) -> [[u8; 32]; 2] {
+    let (mut first, mut second) = (Sha256::new(), Sha256::new());
+    for stretch in before {
+        let (now, later) = tokens.split_at(stretch.len().min(tokens.len()));
+        first.update_with(stretch, &mut second, now);
+        tokens = later;
+    }
+    second.update(tokens);
+    [first.finish(), second.finish()]
 }
 
 #[cfg(test)]
@@ -91,10 +128,11 @@ mod tests {
         for (place, value) in
             [(48, u64::MAX), (48, 1 << 61), (56, 1 << 40), (64, u64::MAX / 2), (72, 0x9999), (76, 3 << 32)]
         {
-            let mut hostile = file[..file.len() - 32].to_vec();
+            let mut hostile = file[..file.len() - 2 * 32].to_vec();
             hostile[place..place + 8].copy_from_slice(&value.to_le_bytes());
-            let checksum = Sha256::digest(&hostile);
-            hostile.extend(checksum);
+            let (before, tokens) = hostile.split_at(hostile.len() - 4);
+            let checksums = checksums(&[before], tokens);
+            hostile.extend(checksums.as_flattened());
             assert_eq!(KnownWords::from_bytes(&hostile, &[5; 32], 9), None, "{value} at {place}");
         }
     }

@@ -14,6 +14,7 @@ mod limit;
 mod notes;
 mod output;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::token::TokenId;
 use crate::train::Stop;
-use crate::vocabulary::{END_OF_TEXT, FRONT_TOKENS, SpecialIds, Vocabulary, read_file};
+use crate::vocabulary::{END_OF_TEXT, FRONT_TOKENS, SpecialIds, Vocabulary};
 pub use learn::{AUTO_VOCAB_SIZES, BaseAlphabet, Bpe};
 pub use notes::NOTE_BYTES;
 pub use output::{SideReport, TokenFile};
@@ -187,7 +188,7 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
         };
         let encoded = write_ids(&reading, way, &encoder, learned.counted, end_of_text_id, &files)?;
         match kept {
-            Some(kept) if encoded.known.is_empty() => files.write(WORDS_FILE, &kept.file)?,
+            Some(kept) if encoded.known.is_empty() && kept.link(&files) => {}
             _ => {
                 let known = if encoded.known.is_empty() { known } else { &encoded.known };
                 if !known.is_empty() {
@@ -246,16 +247,24 @@ fn write_ids(
 
 /// A [`WORDS_FILE`] beside a vocabulary, and what it holds.
 struct KeptWords {
-    file: Vec<u8>,
+    path: PathBuf,
     words: Arc<KnownWords>,
 }
 
 impl KeptWords {
     /// None where it cannot be read, or is another vocabulary's.
     fn read(path: &Path, vocabulary_sha256: &[u8; 32], vocabulary: &Vocabulary) -> Option<Self> {
-        let file = read_file(path).ok()?;
-        let words = KnownWords::from_bytes(&file, vocabulary_sha256, vocabulary.largest_id())?;
-        Some(Self { file, words: Arc::new(words) })
+        let path = path.canonicalize().ok()?;
+        let file = File::open(&path).ok()?;
+        let size_bytes = file.metadata().ok()?.len();
+        let words = KnownWords::read(file, size_bytes, vocabulary_sha256, vocabulary.largest_id())?;
+        Some(Self { path, words: Arc::new(words) })
+    }
+
+    /// Gives the file a second name among `files`: nothing of ours writes to one that is there. False where it cannot have
+    /// one, on another disk for instance.
+    fn link(&self, files: &output::Files) -> bool {
+        std::fs::hard_link(&self.path, files.folder.join(WORDS_FILE)).is_ok()
     }
 }
 

@@ -66,11 +66,14 @@ pub fn gpt2(data: &[u8]) {
     }
 }
 
-/// A `tokenizer.words` of the vocabulary of bytes: the input between its name and its checksum. What is read is written
+/// A `tokenizer.words` of the vocabulary of bytes: the input between its name and its checksums. What is read is written
 /// the same, and an encoder begins with it.
 pub fn words(data: &[u8]) {
-    let file = [b"pylm words 1\n\0\0\0".as_slice(), &[0; 32], data].concat();
-    let file = [file.as_slice(), &Sha256::digest(&file)].concat();
+    let file = [b"pylm words 2\n\0\0\0".as_slice(), &[0; 32], data].concat();
+    let size = |index: usize| data.as_chunks().0.get(index).map_or(0, |&size| u64::from_le_bytes(size));
+    let n_before = size(0).saturating_mul(8).saturating_add(size(1)).saturating_add(72).min(file.len() as u64);
+    let (before, tokens) = file.split_at(n_before as usize);
+    let file = [file.as_slice(), &Sha256::digest(before), &Sha256::digest(tokens)].concat();
     let vocabulary = Arc::new(Vocabulary::byte(&[], SpecialIds::End).expect("the bytes"));
     if let Some(words) = KnownWords::from_bytes(&file, &[0; 32], vocabulary.largest_id()) {
         assert!(words.to_bytes(&[0; 32]) == file);
