@@ -16,6 +16,8 @@ pub struct Block {
     /// The number of the input.
     pub input: usize,
     pub(super) bytes: Vec<u8>,
+    /// The markers that end documents, for [`Format::Text`].
+    pub(super) end_markers: Vec<Range<usize>>,
     /// Where each record ends, for [`Format::Records`].
     pub(super) record_ends: Vec<usize>,
     /// The document in which the block begins, counted from 0 over the whole corpus, empty ones included.
@@ -90,13 +92,9 @@ impl Block {
         let mut start = 0;
         match input.format {
             Format::Text => {
-                let mut from = 0;
-                while let Some((range, _, ends)) = corpus.markers.find(bytes, from) {
-                    from = range.end;
-                    if ends {
-                        visit(place.end(&bytes[start..range.start], range.end - start))?;
-                        start = range.end;
-                    }
+                for marker in &self.end_markers {
+                    visit(place.end(&bytes[start..marker.start], marker.end - start))?;
+                    start = marker.end;
                 }
             }
             Format::Lines => {

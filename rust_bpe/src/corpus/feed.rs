@@ -1,5 +1,7 @@
 //! The one place where inputs are read in order: hands out blocks, cut where nothing is lost by cutting.
 
+use std::ops::Range;
+
 use memchr::{memchr_iter, memrchr};
 
 use super::block::Block;
@@ -73,6 +75,7 @@ impl<'c> Feed<'c> {
         block.index = self.n_blocks;
         block.input = self.input;
         block.bytes.clear();
+        block.end_markers.clear();
         block.record_ends.clear();
         block.first_document = self.document;
         block.first_in_input = self.document - self.first_document_of_input;
@@ -133,7 +136,7 @@ impl<'c> Feed<'c> {
         let mut wanted = self.corpus.block_bytes;
         loop {
             let more = opened.read(&mut block.bytes, wanted)?;
-            let found = if more { self.find_cut(&block.bytes) } else { self.end(opened, block) };
+            let found = if more { self.find_cut(block) } else { self.end(opened, block) };
             if let Some(found) = found {
                 self.rest.clear();
                 self.rest.extend_from_slice(&block.bytes[found.cut..]);
@@ -150,11 +153,12 @@ impl<'c> Feed<'c> {
         }
     }
 
-    /// The last place where `bytes` may be cut while the input goes on behind them.
-    fn find_cut(&self, bytes: &[u8]) -> Option<Found> {
+    /// The last place where the block's bytes may be cut while the input goes on behind them.
+    fn find_cut(&self, block: &mut Block) -> Option<Found> {
+        let Block { bytes, end_markers, .. } = block;
         let at_document = |cut: usize, n_documents| Found { cut, n_documents, last_begin: Some(cut) };
         match self.corpus.inputs[self.input].format {
-            Format::Text => self.find_cut_in_text(bytes),
+            Format::Text => self.find_cut_in_text(bytes, end_markers),
             Format::Jsonl => {
                 let cut = memrchr(b'\n', bytes)? + 1;
                 Some(at_document(cut, memchr_iter(b'\n', &bytes[..cut]).count() as u64))
@@ -173,29 +177,32 @@ impl<'c> Feed<'c> {
 
     /// A marker that begins in the last bytes may go on, or be a longer one, behind them: only what begins before
     /// counts, and the cut stands before it too.
-    fn find_cut_in_text(&self, bytes: &[u8]) -> Option<Found> {
-        let markers = &self.corpus.markers;
-        let certain = (bytes.len() + 1).saturating_sub(markers.longest().max(1));
-        let (mut from, mut n_documents, mut last_begin) = (0, 0, None);
-        while let Some((range, _, ends)) = markers.find(bytes, from) {
+    fn find_cut_in_text(&self, bytes: &[u8], end_markers: &mut Vec<Range<usize>>) -> Option<Found> {
+        let certain = (bytes.len() + 1).saturating_sub(self.corpus.markers.longest().max(1));
+        let from = self.find_end_markers(bytes, certain, end_markers);
+        if let Some(last) = end_markers.last() {
+            return Some(Found { cut: last.end, n_documents: end_markers.len() as u64, last_begin: Some(last.end) });
+        }
+        let place = bytes.get(from..certain).and_then(|tail| self.corpus.cut.last(tail));
+        let cut = place.map(|place| from + place).or((from > 0).then_some(from))?;
+        Some(Found { cut, n_documents: 0, last_begin: None })
+    }
+
+    /// Replaces `found` by the markers that end documents, of those that begin before `certain`. Returns where the last
+    /// marker of any kind ends.
+    fn find_end_markers(&self, bytes: &[u8], certain: usize, found: &mut Vec<Range<usize>>) -> usize {
+        found.clear();
+        let mut from = 0;
+        while let Some((range, _, ends)) = self.corpus.markers.find(bytes, from) {
             if range.start >= certain {
                 break;
             }
             from = range.end;
             if ends {
-                n_documents += 1;
-                last_begin = Some(range.end);
+                found.push(range);
             }
         }
-        if let Some(cut) = last_begin {
-            return Some(Found { cut, n_documents, last_begin });
-        }
-        let place = bytes.get(from..certain).and_then(|tail| self.corpus.cut.last(tail));
-        match place {
-            Some(place) => Some(Found { cut: from + place, n_documents, last_begin }),
-            None if from > 0 => Some(Found { cut: from, n_documents, last_begin }),
-            None => None,
-        }
+        from
     }
 
     /// The end of an input: all that is left is the block, and what no marker or line end closes is a document.
@@ -208,21 +215,13 @@ impl<'c> Feed<'c> {
                 _ => bytes.truncate(whole_characters(bytes)),
             }
         }
-        let mut n_documents = 0;
-        let mut begin = None;
-        if format == Format::Text {
-            let mut from = 0;
-            while let Some((range, _, ends)) = self.corpus.markers.find(bytes, from) {
-                from = range.end;
-                if ends {
-                    n_documents += 1;
-                    begin = Some(range.end);
-                }
-            }
+        let (mut n_documents, begin) = if format == Format::Text {
+            self.find_end_markers(bytes, bytes.len(), &mut block.end_markers);
+            (block.end_markers.len() as u64, block.end_markers.last().map(|last| last.end))
         } else {
-            n_documents = memchr_iter(b'\n', bytes).count() as u64;
-            begin = memrchr(b'\n', bytes).map(|newline| newline + 1);
-        }
+            let n_lines = memchr_iter(b'\n', bytes).count() as u64;
+            (n_lines, memrchr(b'\n', bytes).map(|newline| newline + 1))
+        };
         let is_first = self.document + n_documents == self.first_document_of_input;
         let is_open = begin.unwrap_or(0) < bytes.len() || (begin.is_none() && self.offset > 0);
         block.ends_with_document = is_open || (is_first && format == Format::Text);

@@ -44,10 +44,12 @@ impl Markers {
         Some((range, number as usize, self.ends[number as usize]))
     }
 
-    /// Visits the stretches of a document in order, with where each begins; empty ones are left out.
+    /// Visits the stretches of a document in order, with where each begins; empty ones are left out. There is nothing to
+    /// search for where all markers end documents.
     pub fn stretches<'t>(&self, text: &'t [u8], mut visit: impl FnMut(usize, Stretch<'t>) -> Result<()>) -> Result<()> {
+        let may_have_some = self.ends.contains(&false);
         let mut start = 0;
-        while let Some((range, number, _)) = self.find(text, start) {
+        while may_have_some && let Some((range, number, _)) = self.find(text, start) {
             if start < range.start {
                 visit(start, Stretch::Text(&text[start..range.start]))?;
             }

@@ -13,7 +13,7 @@ use crate::monitor::Monitor;
 use crate::token::{Dtype, Id};
 
 /// Blocks that may wait for an earlier one, for each thread.
-const MOST_WAITING: usize = 4;
+const MOST_WAITING: usize = 16;
 
 /// Of the `.idx.npy` files: fixed, because how many documents there are is known at the end.
 const NPY_HEADER_BYTES: usize = 128;
