@@ -4,6 +4,7 @@
 //! `pylm tokenize` on 74 MB of English.
 
 use super::Cache;
+use crate::parallel;
 use crate::token::TokenId;
 use crate::train::Encodings;
 use crate::words::Words;
@@ -51,36 +52,58 @@ impl KnownWords {
     }
 
     /// What caches of one encoder remember; none where that is little more than what they began with. Of too
-    /// many the shortest: the frequent ones mostly are.
-    pub fn of_caches(caches: &mut [Cache]) -> Self {
+    /// many the shortest: the frequent ones mostly are. A thread for each cache.
+    pub fn of_caches(caches: &[Cache]) -> Self {
         if caches.iter().all(|cache| cache.tables.has_learned_little()) {
             return Self::default();
         }
         let n_words: usize = caches.iter().map(|cache| cache.tables.n_words()).sum();
-        let mut by_length: [Self; LONG_WORD + 2] = std::array::from_fn(|_| Self::default());
-        let mut tokens = Vec::new();
-        for index in 0..caches.len() {
-            let (earlier, later) = caches.split_at_mut(index);
-            let cache = &later[0];
-            cache.tables.for_each(|word, ids| {
-                let is_long = word.len() > LONG_WORD;
-                let kind = if n_words <= MOST_WORDS && !is_long { 0 } else { word.len().min(LONG_WORD + 1) };
-                let words = &mut by_length[kind];
-                let is_room = if is_long {
-                    words.bytes.len() + word.len() <= LONG_WORDS_BYTES
-                } else {
-                    words.len() < MOST_WORDS // more of one length are never wanted
-                };
-                if is_room && !earlier.iter_mut().any(|cache| cache.tables.recall(word, &mut tokens)) {
-                    words.push(word, ids.iter().copied());
-                }
-            });
+        let n_kinds = if n_words <= MOST_WORDS { 1 } else { LONG_WORD + 1 };
+        let mut found =
+            parallel::map(0..caches.len(), |index| Self::of_cache(&caches[index], &caches[..index], n_kinds));
+        let mut known = Self::default();
+        for kind in 0..=n_kinds {
+            let most_bytes = if kind == n_kinds { LONG_WORDS_BYTES } else { usize::MAX };
+            let before = known.bytes.len();
+            for words in found.iter_mut().map(|kinds| std::mem::take(&mut kinds[kind])) {
+                known.append(words, MOST_WORDS, before.saturating_add(most_bytes));
+            }
         }
-        let [mut known, others @ ..] = by_length;
-        let room = MOST_WORDS - known.len();
-        let others = others.iter().flat_map(Self::iter).take(room);
-        others.for_each(|(word, tokens)| known.push(word, tokens.iter().copied()));
         known
+    }
+
+    /// What `cache` remembers and none of the `earlier` ones: `n_kinds` by length, one for all lengths or one for each, and
+    /// the long ones.
+    fn of_cache(cache: &Cache, earlier: &[Cache], n_kinds: usize) -> Vec<Self> {
+        let mut kinds = vec![Self::default(); n_kinds + 1];
+        cache.tables.for_each(|word, ids| {
+            let is_long = word.len() > LONG_WORD;
+            let words = &mut kinds[if is_long { n_kinds } else { word.len() % n_kinds }];
+            let is_room = if is_long {
+                words.bytes.len() + word.len() <= LONG_WORDS_BYTES
+            } else {
+                words.len() < MOST_WORDS // more of one length are never wanted
+            };
+            if is_room && !earlier.iter().any(|cache| cache.tables.has(word)) {
+                words.push(word, ids.iter().copied());
+            }
+        });
+        kinds
+    }
+
+    /// Appends the first of `words`, as long as there are no more than so many words and bytes in all.
+    fn append(&mut self, words: Self, most_words: usize, most_bytes: usize) {
+        let room = most_words - self.len();
+        let n_words = words.ends.partition_point(|&[end, _]| self.bytes.len() + end as usize <= most_bytes).min(room);
+        if self.is_empty() && n_words == words.len() {
+            *self = words;
+            return;
+        }
+        let [start, first] = [self.bytes.len() as u32, self.ids.len() as u32];
+        let [end, last] = if n_words == 0 { [0; 2] } else { words.ends[n_words - 1] };
+        self.bytes.extend_from_slice(&words.bytes[..end as usize]);
+        self.ids.extend_from_slice(&words.ids[..last as usize]);
+        self.ends.extend(words.ends[..n_words].iter().map(|[end, last]| [start + end, first + last]));
     }
 
     /// At most 2^20 words of at most 2^6 bytes, and the long ones: what they hold together is counted in 32 bits.

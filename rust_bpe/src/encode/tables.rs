@@ -94,6 +94,15 @@ impl Tables {
         true
     }
 
+    /// Whether a pre-token is remembered.
+    pub fn has(&self, pretoken: &[u8]) -> bool {
+        match pretoken.len() {
+            0..=SHORT_BYTES if !self.is_small => self.short.has(&short_key(pretoken, 0, pretoken.len())),
+            0..=MEDIUM_BYTES if !self.is_small => self.medium.has(&medium_key(pretoken)),
+            _ => self.long_words.places.contains_key(pretoken),
+        }
+    }
+
     /// Remembers `tokens` as those of a pre-token.
     pub fn remember(&mut self, pretoken: &[u8], tokens: &[TokenId]) {
         let n_ids = tokens.len();

@@ -127,10 +127,7 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
     /// What is known of a pre-token. One that stands in its second bucket moves to the first.
     pub fn get(&mut self, key: &[u64; KEY]) -> Option<Found> {
         let home = self.bucket_of(key);
-        let is_same = |entry: &[u64; SIZE]| {
-            let last = entry[KEY - 1];
-            entry[..KEY - 1] == key[..KEY - 1] && last & KEY_BITS == key[KEY - 1] && count_of(last) != 0
-        };
+        let is_same = |entry: &[u64; SIZE]| Self::is_of(entry, key);
         // None before the first is put there.
         if let Some(entry) = self.buckets.get(home)?.0.iter().find(|entry| is_same(entry)) {
             return self.found(entry);
@@ -139,6 +136,18 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         let entry = self.buckets[home ^ 1].0[place];
         self.buckets[home ^ 1].0[place] = std::mem::replace(&mut self.buckets[home].0[1], entry);
         self.found(&entry)
+    }
+
+    /// Whether a pre-token is known.
+    pub fn has(&self, key: &[u64; KEY]) -> bool {
+        let home = self.bucket_of(key);
+        let is_in = |bucket: &Bucket<SIZE>| bucket.0.iter().any(|entry| Self::is_of(entry, key));
+        self.buckets.get(home).is_some_and(|bucket| is_in(bucket) || is_in(&self.buckets[home ^ 1]))
+    }
+
+    fn is_of(entry: &[u64; SIZE], key: &[u64; KEY]) -> bool {
+        let last = entry[KEY - 1];
+        entry[..KEY - 1] == key[..KEY - 1] && last & KEY_BITS == key[KEY - 1] && count_of(last) != 0
     }
 
     /// Visits all pre-tokens, in no order.
@@ -311,9 +320,9 @@ mod tests {
         let n_words = 100_000;
         (0..n_words).for_each(|number| words.insert(&key(number), &[number % 50_000]));
         for _ in 0..2 {
-            let found = |number: &u32| match words.get(&key(*number)) {
-                Some(Found::Ids(ids, 1)) if ids[0] == number % 50_000 => true,
-                None => false,
+            let found = |number: &u32| match (words.has(&key(*number)), words.get(&key(*number))) {
+                (true, Some(Found::Ids(ids, 1))) if ids[0] == number % 50_000 => true,
+                (false, None) => false,
                 other => panic!("{number}: {other:?}"),
             };
             let n_found = (0..n_words).filter(found).count();

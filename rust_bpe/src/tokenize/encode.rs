@@ -62,7 +62,7 @@ fn encode_as<T: Id>(
         put.inspect_err(|_| output.abort())
     };
     let Reading { corpus, n_threads, monitor, .. } = *reading;
-    let (mut caches, mut sources, totals) = match way {
+    let (caches, mut sources, totals) = match way {
         Way::Pass(pass) => {
             let work = |cache: &mut Cache, block: &mut Block| work(cache, block, Ok(()));
             let (caches, sources) = corpus.each_block(pass, n_threads, monitor, Cache::new, work)?;
@@ -77,7 +77,7 @@ fn encode_as<T: Id>(
     for (input, sha256) in inputs {
         sources[input].sha256 = sha256;
     }
-    Ok(Encoded { train, val, sources, totals, known: KnownWords::of_caches(&mut caches) })
+    Ok(Encoded { train, val, sources, totals, known: KnownWords::of_caches(&caches) })
 }
 
 struct BlockEncoder<'r> {

@@ -84,7 +84,7 @@ pub fn words(data: &[u8]) {
             encoder.encode_pretoken(word, &mut cache, &mut ids).expect("no limits");
             assert_eq!(ids.is_empty(), word.is_empty());
         }
-        KnownWords::of_caches(&mut [cache]);
+        KnownWords::of_caches(&[cache]);
     }
 }
 
