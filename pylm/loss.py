@@ -24,7 +24,7 @@ __all__ = ["IGNORED", "head_loss", "summed_cross_entropy", "target_losses"]
 
 # Of a block's logits, as they come out of the product. Each block adds to the matrix's whole gradient, so that small
 # ones spend their time there; of large ones the memory counts.
-BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 29}
+BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 384 << 20}
 MIN_ROWS = 128  # of a block, however large the vocabulary
 MATRIX_ROWS = (
     16_384  # of the matrix's gradient, that are made at a time where a product cannot add to what is there
@@ -156,8 +156,11 @@ class _HeadLoss(torch.autograd.Function):
                 of_block_V = grad_RW[:, : head.n_ids].sum(0, dtype=torch.float32)
                 grad_bias_V = of_block_V if grad_bias_V is None else grad_bias_V + of_block_V
             begin += len(x_RD)
+            del grad_RW  # before the next block's logits are there
         assert grad_matrix_WD is not None
-        ctx.save_for_backward(grad_x_ND, grad_matrix_WD[: head.n_ids], grad_bias_V)
+        # Neither by save_for_backward nor as a view: autograd adds a tied embedding's gradient in place only to what
+        # nothing else holds.
+        ctx.gradients = grad_x_ND, grad_matrix_WD[: head.n_ids].data, grad_bias_V
         ctx.dtype = head.weight_dtype
         return total
 
@@ -165,7 +168,7 @@ class _HeadLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = grad_outputs
-        grad_x_ND, grad_weight_VD, grad_bias_V = ctx.saved_tensors
+        (grad_x_ND, grad_weight_VD, grad_bias_V), ctx.gradients = ctx.gradients, None
         # In place: these tensors are this call's own, and the weight's is as large as the embedding.
         grad_bias_V = None if grad_bias_V is None else grad_bias_V.mul_(scale).to(ctx.dtype)
         return grad_x_ND.mul_(scale), grad_weight_VD.mul_(scale).to(ctx.dtype), grad_bias_V, None

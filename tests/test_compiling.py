@@ -23,10 +23,14 @@ from pylm.step import Stepper
 
 # What dynamo makes of a block, run by torch itself: generating code would take half a minute.
 SHAPE = ModelConfig(vocab_size=37, max_context=16, n_layers=3, width=16, n_heads=2, mlp_hidden=32)
+STACKS = ModelConfig(
+    vocab_size=37, max_context=16, n_layers=2, width=16, n_heads=2, family="stacks", n_stacks=10, tied=False,
+    mlp="relu", norm_kind="layer", positions="sinusoid", bias=True,
+)  # fmt: skip
 
 
-def _stepper() -> Stepper:
-    model = build_model(SHAPE, seed=1)
+def _stepper(shape: ModelConfig = SHAPE) -> Stepper:
+    model = build_model(shape, seed=1)
     return Stepper(model, build_optimizers(model, OptimizerConfig(lr=1e-2)), clip=1.0)
 
 
@@ -71,6 +75,24 @@ def check_compiled_blocks_take_the_same_steps_under_the_same_names(tmp_path: Pat
     assert not any("_orig_mod" in name for name in compiled.model.state_dict())
 
 
+def check_stacks_are_compiled_in_the_parts_that_are_recomputed() -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled, plain = _stepper(STACKS), _stepper(STACKS)
+    compiled.model.activation_checkpointing = True
+    with compiling(compiled.model, keep):
+        for number in range(2):
+            compiled.step(_batch(number))
+            plain.step(_batch(number))
+    assert len(graphs) == 5, "layers and FFN of a stack, the same of the last one, the last norm"
+    for a, b in zip(compiled.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
 def check_a_failing_compiler_is_one_line() -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no compiler here")
@@ -93,3 +115,5 @@ if __name__ == "__main__":
     check_a_failing_compiler_is_one_line()
     with tempfile.TemporaryDirectory() as _folder:
         check_compiled_blocks_take_the_same_steps_under_the_same_names(Path(_folder))
+    torch._dynamo.reset()
+    check_stacks_are_compiled_in_the_parts_that_are_recomputed()

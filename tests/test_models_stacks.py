@@ -99,3 +99,16 @@ def test_the_original_mask_which_shows_the_future_is_caught(
 def test_what_stacks_cannot_be_is_refused(field: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(CONFIG, **{field: value})
+
+
+def test_recomputed_parts_give_the_same_gradients() -> None:
+    model = build_model(dataclasses.replace(CONFIG, dropout=0.2))
+    tokens = torch.randint(50, (2, 32), generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for recompute in (False, True):
+        model.activation_checkpointing = recompute
+        model.zero_grad()
+        torch.manual_seed(3)
+        model(tokens).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

@@ -17,7 +17,7 @@ from pylm.models.layout import Layout
 FLOAT = 4  # bytes of a float32
 HALF = 2  # bytes of a bfloat16 or float16
 ID = 8  # bytes of a token id in a batch
-LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 29}  # those of pylm.loss, which a test compares
+LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 384 << 20}  # those of pylm.loss, which a test compares
 LOSS_MIN_ROWS = 128
 EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
 
@@ -83,7 +83,7 @@ def training_memory(config: ModelConfig, load: Load) -> Memory:
     at_loss = activations + loss + (gradients if load.accumulates else 0)
     if load.early_update and load.activation_checkpointing and not config.tied:
         # The head's gradient is used up before the first block is there in full.
-        at_loss -= min(loss, load.micro_batch * load.context * max(_BLOCKS[config.family](config, load)))
+        at_loss -= min(loss, load.micro_batch * load.context * _recomputed_at_once(config, load))
     at_end = gradients + _last_gradients(config, load)
     at_step = gradients + _step_bytes(config, load)
     total = weights + optimizer + max(at_loss, at_end, at_step) + overhead
@@ -105,8 +105,11 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
     if config.dropout:
         ends += _dropout_bytes(config.width, load)
     kept = sum(blocks)
-    if load.activation_checkpointing:  # each block's input; one block at a time is there in full
-        kept = load.width_bytes * config.width * len(blocks) + max(blocks)
+    if (
+        load.activation_checkpointing
+    ):  # the inputs of what is recomputed, one of which at a time is there in full
+        inputs = config.width * len(blocks) + (sum(_wides(config)) if config.family == "stacks" else 0)
+        kept = load.width_bytes * inputs + _recomputed_at_once(config, load)
     of_all = _joined_bytes(config, load) + _mask_bytes(config, load.context) + _copied_bytes(config, load)
     return load.micro_batch * load.context * (ends + kept) + of_all
 
@@ -186,27 +189,48 @@ def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:
 
 
 def _stacks(config: ModelConfig, load: Load) -> list[int]:
-    """The same for each stack: input, attentions, narrow layers side by side, wide MLP."""
-    blocks = []
+    """The same for each stack."""
+    return [layers + ffn for layers, ffn in _stack_parts(config, load)]
+
+
+def _stack_parts(config: ModelConfig, load: Load) -> list[tuple[int, int]]:
+    """The same for each stack's two parts: its layers side by side, with all that is narrow, and its wide FFN."""
+    parts: list[tuple[int, int]] = []
     activation = _ACTIVATION_NUMBERS[config.mlp]
-    for stack in range(config.n_stacks):
-        last = stack == config.n_stacks - 1
-        wide = config.width * (config.expansion if last else 1)
-        numbers = config.width + 4 * wide + activation * 4 * wide  # input, reduced, normalised twice, output
-        numbers += 2 * config.n_layers + activation * (16 if last else 4) * config.width
-        dropped = 2 * _dropout_bytes(wide, load) if config.dropout else 0
+    for wide in _wides(config):
+        last = len(parts) == config.n_stacks - 1
+        in_layers = (
+            config.width + 4 * wide + activation * 4 * wide
+        )  # input, reduced, normalised twice, output
+        in_layers += 2 * config.n_layers
+        in_ffn = activation * (16 if last else 4) * config.width
+        dropped = _dropout_bytes(wide, load) if config.dropout else 0
         attention = _attention_bytes(config, load, config.n_layers)
-        blocks.append(load.width_bytes * numbers + attention + dropped)
-    return blocks
+        layers = load.width_bytes * in_layers + attention + dropped
+        parts.append((layers, load.width_bytes * in_ffn + dropped))
+    return parts
+
+
+def _wides(config: ModelConfig) -> list[int]:
+    """Features of what each stack's layers make together."""
+    return [config.width] * (config.n_stacks - 1) + [config.width * config.expansion]
+
+
+def _recomputed_at_once(config: ModelConfig, load: Load) -> int:
+    """Bytes a token of the largest part of a model that is recomputed in one: a block, of a stack one of its parts."""
+    if config.family == "stacks":
+        return max(max(parts) for parts in _stack_parts(config, load))
+    return max(_BLOCKS[config.family](config, load))
 
 
 def _joined_bytes(config: ModelConfig, load: Load) -> int:
     """Bytes of each stack's product of two matrices, which it takes for more tokens than a narrow layer's features."""
     if config.family != "stacks":
         return 0
-    wides = [config.width] * (config.n_stacks - 1) + [config.width * config.expansion]
     joined = [
-        config.width * wide for wide in wides if load.micro_batch * load.context > wide // config.n_layers
+        config.width * wide
+        for wide in _wides(config)
+        if load.micro_batch * load.context > wide // config.n_layers
     ]
     return load.width_bytes * (max(joined, default=0) if load.activation_checkpointing else sum(joined))
 

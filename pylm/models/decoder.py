@@ -33,6 +33,11 @@ class Block(nn.Module):
         """(B, T, D) to (B, T, D); the cache is one of `new_cache`'s, or Documents in its place."""
         raise NotImplementedError
 
+    def recomputed(self, x_BTD: Tensor, documents: Documents | None) -> Tensor:
+        """The same for training, keeping its input alone; the backward pass recomputes what it needs."""
+        y_BTD: Tensor = checkpoint(self, x_BTD, documents, use_reentrant=False)
+        return y_BTD
+
     def new_cache(self, max_tokens: int) -> LayerCache:
         """An empty cache for up to `max_tokens` positions."""
         raise NotImplementedError
@@ -80,8 +85,8 @@ class Decoder(nn.Module):
             x_BTD = self.embed(tokens_BT, 0 if documents is None else documents.positions_BT)
         recompute = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
-            if recompute:
-                x_BTD = checkpoint(block, x_BTD, documents, use_reentrant=False)
+            if recompute and isinstance(block, Block):
+                x_BTD = block.recomputed(x_BTD, documents)
             else:
                 x_BTD = block(x_BTD, documents if cache is None else cache.layers[index])
         normed_BTD: Tensor = self.final_norm(x_BTD)

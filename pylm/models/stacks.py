@@ -5,8 +5,11 @@ features; y_n = r + FFN(LN(r)). The y_n side by side go through a wide FFN to th
 stack. d = width / n_layers, in the last stack `expansion` times that, and a last norm stands before the head.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pylm.models.attention import SelfAttention
 from pylm.models.cache import FullCache
@@ -57,13 +60,32 @@ class Stack(Block):
 
     def forward(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
         """(B, T, D) to (B, T, D), `expansion` times as wide from the last stack."""
+        return self.wide(self.side_by_side(x_BTD, cache))
+
+    def recomputed(self, x_BTD: Tensor, documents: Documents | None) -> Tensor:
+        """The same; the layers and the FFN are recomputed one after the other, so that they are not held together."""
+        y_BTD = checkpoint(self.side_by_side, x_BTD, documents, use_reentrant=False)
+        out_BTD: Tensor = checkpoint(self.wide, y_BTD, use_reentrant=False)
+        return out_BTD
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """In two parts, as they are recomputed."""
+        self.side_by_side = torch.compile(self.side_by_side, *args, **options)  # type: ignore[method-assign]
+        self.wide = torch.compile(self.wide, *args, **options)  # type: ignore[method-assign]
+
+    def side_by_side(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
+        """What the layers make of x, one after another in the features."""
         batch, length, _ = x_BTD.shape
         mixed_BHTd = self.attention.mix(x_BTD, cache)
         mixed_BNHTd = mixed_BHTd.view(batch, self.n_layers, -1, *mixed_BHTd.shape[2:])
         mixed_NMD = mixed_BNHTd.permute(1, 0, 3, 2, 4).reshape(self.n_layers, batch * length, -1)
         r_NMd = self._reduced(x_BTD.flatten(0, 1), mixed_NMD)
         y_NMd = r_NMd + self.dropout(self.down(self.activation(self.up(self.norm(r_NMd)))))
-        y_BTD = y_NMd.transpose(0, 1).reshape(batch, length, -1)
+        y_BTD: Tensor = y_NMd.transpose(0, 1).reshape(batch, length, -1)
+        return y_BTD
+
+    def wide(self, y_BTD: Tensor) -> Tensor:
+        """The FFN over all layers."""
         out_BTD: Tensor = self.dropout(self.wide_down(self.activation(self.wide_up(y_BTD))))
         return out_BTD
 
