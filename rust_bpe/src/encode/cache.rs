@@ -1,9 +1,10 @@
 //! What an encoding thread has of its own: the tokens of pre-tokens it has met, and workspaces.
 
 use super::known::KnownWords;
+use super::missed::Missed;
 use super::tables::Tables;
 use super::words::Width;
-use crate::merge::{Long, Merger};
+use crate::merge::{Batch, Long, Merger};
 use crate::processor::Avx2;
 use crate::token::TokenId;
 
@@ -17,6 +18,8 @@ pub struct Cache {
     /// The tokens of the pre-token at hand.
     pub(super) tokens: Vec<TokenId>,
     pub(super) ends: Vec<usize>,
+    pub(super) missed: Vec<Missed>,
+    pub(super) batch: Batch,
 }
 
 impl Default for Cache {
@@ -35,6 +38,8 @@ impl Cache {
             long: Long::default(),
             tokens: Vec::new(),
             ends: Vec::new(),
+            missed: Vec::new(),
+            batch: Batch::default(),
         }
     }
 

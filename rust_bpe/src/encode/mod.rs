@@ -10,6 +10,7 @@ mod cache;
 mod decode;
 mod known;
 mod lookup;
+mod missed;
 mod stream;
 mod tables;
 #[cfg(test)]
@@ -135,8 +136,12 @@ impl Encoder {
         let mut keys: lookup::Keys = [Default::default(); lookup::STRETCH];
         let mut ids = [T::default(); lookup::STRETCH * lookup::ROOM];
         let mut start = 0;
+        cache.missed.clear();
         while start < text.len() {
-            splitter.next(start, ends)?;
+            if let Err(error) = splitter.next(start, ends) {
+                self.settle(text, cache, out)?; // what is wrong before that comes first
+                return Err(error);
+            }
             for ends in ends.chunks(lookup::STRETCH) {
                 lookup::make_keys(cache.processor, &cache.tables.short, text, start, ends, &mut keys);
                 let mut done = 0;
@@ -149,12 +154,13 @@ impl Encoder {
                         start = ends[done - 1];
                     }
                     let Some(&end) = ends.get(done) else { break };
-                    self.one(&text[start..end], cache, out).map_err(|error| error.moved(start as u64))?;
+                    self.miss(text, (start, end), cache, out)?;
                     (start, done) = (end, done + 1);
                 }
+                self.settle_if_far(text, cache, out)?;
             }
         }
-        Ok(())
+        self.settle(text, cache, out)
     }
 
     /// Appends the tokens of a pre-token.

@@ -125,6 +125,35 @@ fn ids_are_those_of_the_reference_and_decode_to_the_text() {
     }
 }
 
+/// Words of all lengths, most of them new: they wait for each other, between known ones.
+#[test]
+fn new_words_between_known_ones_are_encoded_as_the_rule_says() {
+    let mut random = Random(8);
+    for round in 0..12 {
+        let over_bytes = round % 3 != 2;
+        let pattern = ["gpt2", "o200k"][round % 2];
+        let sample = b"banana bandana ana abba a band and bandanas ".repeat(3);
+        let mut encoder = Encoder::new(Arc::new(trained(&sample, pattern, 12, over_bytes, SpecialIds::End)));
+        if round % 4 == 0 {
+            encoder.width = Width::Wide;
+        }
+        let mut text = Vec::new();
+        for _ in 0..1500 {
+            let length = [3, 8, 20, 40][random.below(4)] - random.below(3);
+            match random.below(10) {
+                0..6 => text.extend_from_slice(b" banana and"),
+                6 => text.extend(std::iter::repeat_n(b' ', 300 * random.below(2))),
+                _ => text.extend((0..length).map(|place| if place == 0 { b' ' } else { b"abnds"[random.below(5)] })),
+            }
+        }
+        let expected = reference::encode::encode(encoder.vocabulary(), &text, Special::Text).unwrap();
+        let mut cache = if round % 5 == 4 { Cache::small() } else { Cache::new() };
+        for _ in 0..2 {
+            assert_eq!(encoded(&encoder, &text, Special::Text, &mut cache), expected, "{pattern} {over_bytes}");
+        }
+    }
+}
+
 #[test]
 fn ids_do_not_depend_on_the_chunks_of_a_stream() {
     let mut random = Random(4);
@@ -197,6 +226,9 @@ fn characters_outside_the_vocabulary_are_unknown_or_an_error_with_their_position
     let strict = refused(&["<|endoftext|>"]);
     let outcome = strict.encode("a<|endoftext|>béx".as_bytes(), Special::Allow, &mut cache, &mut ids);
     assert!(matches!(outcome, Err(Error::Text { position: 17, .. })), "{outcome:?}");
+    let merging = Encoder::new(Arc::new(trained(b"ab ab abba aab", "gpt2", 3, false, SpecialIds::Front)));
+    let unknown: Vec<u32> = encoded(&merging, "ab é ab".as_bytes(), Special::Text, &mut cache);
+    assert_eq!(unknown, reference::encode::encode(merging.vocabulary(), "ab é ab".as_bytes(), Special::Text).unwrap());
     let outcome = strict.encode(b"ab\xffa", Special::Text, &mut cache, &mut ids);
     assert!(matches!(outcome, Err(Error::Text { position: 2, .. })), "{outcome:?}");
     let lenient = refused(&["<unk>"]);

@@ -124,18 +124,33 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         self.n_entries
     }
 
+    /// Whether a pre-token is known. One that stands in its second bucket moves to the first.
+    pub fn has(&mut self, key: &[u64; KEY]) -> bool {
+        self.entry_of(key).is_some()
+    }
+
     /// What is known of a pre-token. One that stands in its second bucket moves to the first.
     pub fn get(&mut self, key: &[u64; KEY]) -> Option<Found> {
+        let (bucket, place) = self.entry_of(key)?;
+        self.found(&self.buckets[bucket].0[place])
+    }
+
+    /// The bucket of a pre-token and its place there.
+    #[inline(always)]
+    fn entry_of(&mut self, key: &[u64; KEY]) -> Option<(usize, usize)> {
         let home = self.bucket_of(key);
         let is_same = |entry: &[u64; SIZE]| Self::is_of(entry, key);
         // None before the first is put there.
-        if let Some(entry) = self.buckets.get(home)?.0.iter().find(|entry| is_same(entry)) {
-            return self.found(entry);
+        if let Some(place) = self.buckets.get(home)?.0.iter().position(is_same) {
+            return Some((home, place));
+        }
+        if self.has_room(home) {
+            return None;
         }
         let place = self.buckets[home ^ 1].0.iter().position(is_same)?;
         let entry = self.buckets[home ^ 1].0[place];
         self.buckets[home ^ 1].0[place] = std::mem::replace(&mut self.buckets[home].0[1], entry);
-        self.found(&entry)
+        Some((home, 1))
     }
 
     /// Whether a pre-token is known.
@@ -282,6 +297,13 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
             hash = product as u64 ^ (product >> 64) as u64;
         }
         hash
+    }
+
+    /// Whether a bucket is not full. None of its pre-tokens ever had to move to the other one of the pair then: what is
+    /// there stays, or makes place for another.
+    #[inline(always)]
+    fn has_room(&self, bucket: usize) -> bool {
+        self.buckets[bucket].0.iter().any(|entry| count_of(entry[KEY - 1]) == 0)
     }
 
     /// Calls the bucket of a hash into the caches.

@@ -4,8 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::Ranks;
+use super::batch::{self, Lane};
 use super::small::{Keys, NO_KEY, merge_with};
+use super::{Ranks, Scan};
 use crate::processor::Avx2;
 use crate::token::TokenId;
 
@@ -24,6 +25,28 @@ pub(super) fn merge(_: Avx2, symbols: &mut [TokenId], ranks: &impl Ranks) -> usi
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn merge_in<const N: usize>(symbols: &mut [TokenId], ranks: &impl Ranks) -> usize {
     merge_with::<Registers<N>>(symbols, ranks)
+}
+
+/// As [`batch::merge_lanes`].
+pub(super) fn merge_lanes(_: Avx2, lanes: &mut [Lane], ranks: &impl Ranks) {
+    // SAFETY: as above.
+    unsafe { merge_lanes_in(lanes, ranks) }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn merge_lanes_in(lanes: &mut [Lane], ranks: &impl Ranks) {
+    batch::merge_lanes(lanes, ranks);
+}
+
+/// As [`Scan::merge`].
+pub(super) fn scan(_: Avx2, scan: &mut Scan, symbols: &mut [TokenId], ranks: &impl Ranks) -> usize {
+    // SAFETY: as above.
+    unsafe { scan_in(scan, symbols, ranks) }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn scan_in(scan: &mut Scan, symbols: &mut [TokenId], ranks: &impl Ranks) -> usize {
+    scan.merge(symbols, ranks)
 }
 
 /// Eight keys a register.

@@ -12,14 +12,17 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod batch;
 mod buckets;
 mod chain;
 mod heap;
 mod long;
 mod pairs;
+mod runs;
 mod scan;
 mod small;
 
+pub(crate) use batch::{Batch, LANES};
 pub(crate) use heap::Heap;
 pub(crate) use long::{Long, Symbols};
 pub(crate) use pairs::PairTable;
@@ -28,6 +31,7 @@ pub(crate) use scan::{MAX_SCAN, Scan};
 use crate::processor::Avx2;
 use crate::token::TokenId;
 use buckets::Buckets;
+use runs::Runs;
 use small::MAX_SMALL;
 
 /// Longer sequences go to [`buckets`] where they may; below, a heap stays in the caches.
@@ -40,6 +44,17 @@ pub(crate) const NO_RANK: u32 = (1 << 21) - 1;
 pub(crate) trait Ranks {
     /// The rank of the merge of two neighbours, below [`NO_RANK`], or [`NO_RANK`].
     fn rank(&self, left: TokenId, right: TokenId) -> u32;
+
+    /// Where [`Ranks::rank_at`] begins to look for the rank of two neighbours; calls it into the caches.
+    fn place(&self, _left: TokenId, _right: TokenId) -> u32 {
+        0
+    }
+
+    /// As [`Ranks::rank`], with their place.
+    #[inline(always)]
+    fn rank_at(&self, _place: u32, left: TokenId, right: TokenId) -> u32 {
+        self.rank(left, right)
+    }
 
     /// What a merge makes.
     fn result(&self, rank: u32) -> TokenId;
@@ -91,9 +106,19 @@ impl MergeTable {
 }
 
 impl Ranks for MergeTable {
-    #[inline]
+    #[inline(always)]
     fn rank(&self, left: TokenId, right: TokenId) -> u32 {
         self.pairs.rank(left, right)
+    }
+
+    #[inline(always)]
+    fn place(&self, left: TokenId, right: TokenId) -> u32 {
+        self.pairs.place(left, right)
+    }
+
+    #[inline(always)]
+    fn rank_at(&self, place: u32, left: TokenId, right: TokenId) -> u32 {
+        self.pairs.rank_at(place, left, right)
     }
 
     #[inline]
@@ -129,11 +154,18 @@ pub(crate) struct Merger {
     scan: Scan,
     heap: Heap,
     buckets: Buckets,
+    runs: Runs,
 }
 
 impl Default for Merger {
     fn default() -> Self {
-        Self { avx2: Avx2::detect(), scan: Scan::default(), heap: Heap::default(), buckets: Buckets::default() }
+        Self {
+            avx2: Avx2::detect(),
+            scan: Scan::default(),
+            heap: Heap::default(),
+            buckets: Buckets::default(),
+            runs: Runs::default(),
+        }
     }
 }
 
@@ -147,8 +179,14 @@ impl Merger {
                 _ => small::merge(symbols, ranks),
             };
             symbols.truncate(n_tokens);
+        } else if ranks.in_order() && self.runs.merge(symbols, ranks) {
+            // Done.
         } else if symbols.len() <= MAX_SCAN {
-            let n_tokens = self.scan.merge(symbols, ranks);
+            let n_tokens = match self.avx2 {
+                #[cfg(target_arch = "x86_64")]
+                Some(processor) => avx2::scan(processor, &mut self.scan, symbols, ranks),
+                _ => self.scan.merge(symbols, ranks),
+            };
             symbols.truncate(n_tokens);
         } else if symbols.len() <= MAX_HEAP || !ranks.in_order() {
             self.heap.merge(symbols, ranks);

@@ -38,6 +38,7 @@ impl Default for Scan {
 
 impl Scan {
     /// Merges `symbols`, at most [`MAX_SCAN`] of them, and returns how many tokens now stand at their beginning.
+    #[inline(always)]
     pub fn merge(&mut self, symbols: &mut [TokenId], ranks: &impl Ranks) -> usize {
         let n = symbols.len();
         if n < 2 {
@@ -75,6 +76,7 @@ impl Scan {
         compact(symbols, |position| self.next[position] as usize)
     }
 
+    #[inline(always)]
     fn start(&mut self, symbols: &[TokenId], ranks: &impl Ranks, n_blocks: usize) {
         for (position, pair) in symbols.windows(2).enumerate() {
             self.set(position, ranks.rank(pair[0], pair[1]));
@@ -91,13 +93,13 @@ impl Scan {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, position: usize, rank: u32) {
         self.keys[position / BLOCK][position % BLOCK] =
             if rank == NO_RANK { NO_KEY } else { (rank << POSITION_BITS) as i32 | position as i32 };
     }
 
-    #[inline]
+    #[inline(always)]
     fn refresh(&mut self, block: usize) {
         self.minima[block] = self.keys[block].iter().copied().fold(NO_KEY, i32::min);
     }

@@ -10,7 +10,7 @@ use crate::token::TokenId;
 /// The longest sequence this way is for.
 pub(super) const MAX_SMALL: usize = 32;
 
-const POSITION_BITS: u32 = 5;
+pub(super) const POSITION_BITS: u32 = 5;
 pub(super) const NO_KEY: i32 = i32::MAX;
 
 /// A key for each position, at most [`MAX_SMALL`].
@@ -105,7 +105,7 @@ fn key(rank: u32, position: usize) -> i32 {
 
 /// The live position after `at`, at least [`MAX_SMALL`] when there is none.
 #[inline(always)]
-fn next(live: u32, at: usize) -> usize {
+pub(super) fn next(live: u32, at: usize) -> usize {
     // Two steps, for a shift by all 32 bits is none.
     let above = live >> at >> 1;
     if above == 0 { MAX_SMALL } else { at + 1 + above.trailing_zeros() as usize }

@@ -29,6 +29,14 @@ impl Ranks for Table {
         self.pairs.rank(left, right)
     }
 
+    fn place(&self, left: TokenId, right: TokenId) -> u32 {
+        self.pairs.place(left, right)
+    }
+
+    fn rank_at(&self, place: u32, left: TokenId, right: TokenId) -> u32 {
+        self.pairs.rank_at(place, left, right)
+    }
+
     fn result(&self, rank: u32) -> TokenId {
         self.results[rank as usize]
     }
@@ -108,6 +116,11 @@ fn agree(table: &Table, merger: &mut Merger, long: &mut Long) {
         let n_tokens = merger.scan.merge(&mut scanned, table);
         assert_eq!(scanned[..n_tokens], expected, "scan");
     }
+    if table.symbols.len() > MAX_SMALL {
+        let mut merged = table.symbols.clone();
+        merger.merge(&mut merged, table);
+        assert_eq!(merged, expected, "by length");
+    }
     let mut heaped = table.symbols.clone();
     merger.heap.merge(&mut heaped, table);
     assert_eq!(heaped, expected, "heap");
@@ -115,6 +128,12 @@ fn agree(table: &Table, merger: &mut Merger, long: &mut Long) {
         let mut bucketed = table.symbols.clone();
         merger.buckets.merge(&mut bucketed, table);
         assert_eq!(bucketed, expected, "buckets");
+        let mut run = table.symbols.clone();
+        if Runs::default().merge(&mut run, table) {
+            assert_eq!(run, expected, "runs");
+        } else {
+            assert_eq!(run, table.symbols, "no runs");
+        }
     }
     let mut joined: Vec<TokenId> = vec![7];
     long.merge(table, table, merger, &mut joined);
@@ -134,6 +153,51 @@ fn all_ways_agree_with_the_rule() {
         table.symbols = (0..length).map(|_| first_id + random.below(n_symbols) as u32).collect();
         agree(&table, &mut merger, &mut long);
     }
+}
+
+#[test]
+fn sequences_merged_together_give_what_each_gives_alone() {
+    let mut random = Random(5);
+    let mut batch = Batch::default();
+    for round in 0..400 {
+        batch.avx2 = if round % 4 == 0 { None } else { Avx2::detect() };
+        let first_id = [0, 250, 1000][round % 3];
+        let n_symbols = 1 + random.below(5);
+        let n_merges = random.below(60);
+        let table = table(&mut random, n_symbols, n_merges, round % 2 == 0, first_id);
+        let mut sequences: Vec<Vec<TokenId>> = Vec::new();
+        batch.clear();
+        for _ in 0..random.below(LANES + 1) {
+            let length = random.below(MAX_SMALL + 1);
+            let sequence: Vec<TokenId> = (0..length).map(|_| first_id + random.below(n_symbols) as u32).collect();
+            let lane = batch.add();
+            sequence.iter().for_each(|&symbol| lane.push(symbol));
+            sequences.push(sequence);
+        }
+        batch.merge(&table);
+        for (lane, sequence) in sequences.iter().enumerate() {
+            assert_eq!(batch.tokens(lane), merge(sequence, &table.map));
+        }
+    }
+}
+
+#[test]
+fn sequences_of_a_few_runs_agree_with_the_rule() {
+    let mut random = Random(6);
+    let (mut merger, mut long) = (Merger::default(), Long::default());
+    let mut n_runs = 0;
+    for round in 0..300 {
+        let n_merges = random.below(40);
+        let mut table = table(&mut random, 1 + round % 3, n_merges, round % 4 != 0, 0);
+        for _ in 0..1 + random.below(6) {
+            let symbol = random.below(1 + round % 3) as u32;
+            let length = 1 + random.below(if round % 2 == 0 { 20 } else { 90 });
+            table.symbols.extend(std::iter::repeat_n(symbol, length));
+        }
+        n_runs += usize::from(table.in_order() && Runs::default().merge(&mut table.symbols.clone(), &table));
+        agree(&table, &mut merger, &mut long);
+    }
+    assert!(n_runs > 100, "{n_runs}");
 }
 
 #[test]
