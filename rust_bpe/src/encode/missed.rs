@@ -38,6 +38,9 @@ impl Encoder {
         if pretoken.len() > MEDIUM_BYTES || cache.tables.is_small() {
             return self.one(pretoken, cache, out).map_err(|error| error.moved(start as u64));
         }
+        if self.vocabulary.ignore_merges() {
+            self.vocabulary.prefetch(pretoken);
+        }
         cache.missed.push(Missed { at: out.len(), start, end });
         if cache.missed.len() == LANES { self.settle(text, cache, out) } else { Ok(()) }
     }

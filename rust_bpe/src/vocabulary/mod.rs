@@ -77,6 +77,11 @@ impl Vocabulary {
         self.tokens.id_of(token)
     }
 
+    /// Calls what [`Vocabulary::id_of`] reads first into the caches.
+    pub(crate) fn prefetch(&self, token: &[u8]) {
+        self.tokens.prefetch(token);
+    }
+
     /// The ordinary tokens in the order of their ids.
     pub fn tokens(&self) -> impl Iterator<Item = (TokenId, &[u8])> {
         self.tokens.iter()

@@ -4,6 +4,7 @@ use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
 
+use crate::memory;
 use crate::token::{MAX_VOCAB_SIZE, TokenId};
 
 /// Tokens as one buffer with a span per id. Ids may have holes; strings and ids are distinct, no string is empty.
@@ -12,12 +13,15 @@ pub(crate) struct TokenTable {
     buffer: Vec<u8>,
     /// Start and length by id; length 0 is a hole.
     spans: Vec<(u32, u32)>,
-    /// Open addressing over ids by the hash of their string.
-    slots: Vec<TokenId>,
+    /// Open addressing by the hash of a string: its id, and above that a part of the hash, which tells nearly all other
+    /// strings from it. They stand in other places of the memory, and most words that are looked up are no tokens.
+    slots: Vec<u32>,
     n_tokens: usize,
 }
 
-const FREE: TokenId = TokenId::MAX;
+const FREE: u32 = u32::MAX;
+const ID_BITS: u32 = MAX_VOCAB_SIZE.ilog2() + 1;
+const ID_MASK: u32 = (1 << ID_BITS) - 1; // no id: see FREE
 
 impl TokenTable {
     /// Makes room for so many tokens of so many bytes in all; more may be inserted.
@@ -48,11 +52,12 @@ impl TokenTable {
             return Err(format!("id {id} is given to both {} and {}", show(own), show(token)));
         }
         self.reserve_slots();
-        let slot = self.slot_of(token);
+        let hash = hash(token);
+        let slot = self.slot_of(token, hash);
         if self.slots[slot] != FREE {
-            return Err(format!("token {} has two ids, {} and {id}", show(token), self.slots[slot]));
+            return Err(format!("token {} has two ids, {} and {id}", show(token), self.slots[slot] & ID_MASK));
         }
-        self.slots[slot] = id;
+        self.slots[slot] = mark(hash) | id;
         if self.spans.len() <= id as usize {
             self.spans.resize(id as usize + 1, (0, 0));
         }
@@ -72,7 +77,12 @@ impl TokenTable {
         if self.slots.is_empty() {
             return None;
         }
-        Some(self.slots[self.slot_of(token)]).filter(|&id| id != FREE)
+        Some(self.slots[self.slot_of(token, hash(token))]).filter(|&slot| slot != FREE).map(|slot| slot & ID_MASK)
+    }
+
+    /// Calls what [`TokenTable::id_of`] reads first into the caches.
+    pub fn prefetch(&self, token: &[u8]) {
+        memory::prefetch(&self.slots, hash(token) as usize & self.slots.len().wrapping_sub(1));
     }
 
     /// All tokens in the order of their ids.
@@ -95,24 +105,38 @@ impl TokenTable {
         if (self.n_tokens + 1) * 2 > self.slots.len() {
             let size = (self.n_tokens * 4).next_power_of_two().max(1024);
             let old = std::mem::replace(&mut self.slots, vec![FREE; size]);
-            for id in old.into_iter().filter(|&id| id != FREE) {
-                let slot = self.slot_of(self.get(id).unwrap_or_default());
-                self.slots[slot] = id;
+            for taken in old.into_iter().filter(|&slot| slot != FREE) {
+                let token = self.get(taken & ID_MASK).unwrap_or_default();
+                let slot = self.slot_of(token, hash(token));
+                self.slots[slot] = taken;
             }
         }
     }
 
     /// The slot that holds the token, or the free one where it would be; there are slots.
-    fn slot_of(&self, token: &[u8]) -> usize {
-        let mut hasher = FxHasher::default();
-        hasher.write(token);
+    fn slot_of(&self, token: &[u8], hash: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut slot = hasher.finish() as usize & mask;
-        while self.slots[slot] != FREE && self.get(self.slots[slot]) != Some(token) {
+        let mut slot = hash as usize & mask;
+        loop {
+            let taken = self.slots[slot];
+            let may_be = taken & !ID_MASK == mark(hash);
+            if taken == FREE || may_be && self.get(taken & ID_MASK) == Some(token) {
+                return slot;
+            }
             slot = (slot + 1) & mask;
         }
-        slot
     }
+}
+
+fn hash(token: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(token);
+    hasher.finish()
+}
+
+/// The part of a hash that stands in a slot: its highest bits, for the lowest say which slot.
+fn mark(hash: u64) -> u32 {
+    (hash >> 32) as u32 & !ID_MASK
 }
 
 /// A token for a message: as text where it is text, short.
