@@ -95,6 +95,9 @@ struct Bucket<const SIZE: usize>([[u64; SIZE]; 2]);
 
 const FEWEST_BUCKETS: usize = 1 << 11;
 
+/// How many buckets ahead the new ones are called while a table grows.
+const AHEAD: usize = 16;
+
 /// The highest bits of a key are 0; in an entry they have the number of ids, which is none in an empty one.
 const COUNT_SHIFT: u32 = 60;
 pub(super) const KEY_BITS: u64 = (1 << COUNT_SHIFT) - 1;
@@ -271,9 +274,15 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         let n_buckets = n_buckets.clamp(FEWEST_BUCKETS, MOST_BUCKETS);
         let old = std::mem::replace(&mut self.buckets, memory::filled(Bucket([[0; SIZE]; 2]), n_buckets));
         self.n_entries = 0;
-        for entry in old.into_iter().flat_map(|Bucket([newer, older])| [older, newer]) {
-            if count_of(entry[KEY - 1]) != 0 {
-                self.put_entry(entry);
+        let n_old = old.len();
+        for (index, Bucket([newer, older])) in old.into_iter().enumerate() {
+            // Where the entries of a bucket go when the table doubles; nothing is there yet, but it is memory.
+            memory::prefetch(&self.buckets, index + AHEAD);
+            memory::prefetch(&self.buckets, index + AHEAD + n_old);
+            for entry in [older, newer] {
+                if count_of(entry[KEY - 1]) != 0 {
+                    self.put_entry(entry);
+                }
             }
         }
     }
