@@ -61,7 +61,20 @@ impl PairTable {
         if left | right < GRID_IDS {
             return self.grid[(left * GRID_IDS + right) as usize];
         }
-        self.find(pair(left, right), self.line_of(pair(left, right)))
+        let pair = pair(left, right);
+        let mut line = self.line_of(pair);
+        // One by one: who asks for one pair alone often asks for the same few, whose places a branch foresees.
+        loop {
+            for &entry in &self.lines[line].0 {
+                if entry >> ID_BITS == pair {
+                    return NO_RANK ^ (entry as u32 & NO_RANK);
+                }
+                if entry == EMPTY {
+                    return NO_RANK;
+                }
+            }
+            line = (line + 1) & (self.lines.len() - 1);
+        }
     }
 
     /// Where [`PairTable::rank_at`] begins to look for a pair; calls it into the caches.

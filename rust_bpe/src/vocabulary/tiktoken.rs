@@ -191,6 +191,8 @@ struct RanksById {
 }
 
 impl Ranks for RanksById {
+    // Into what is compiled for AVX2: as a call a fifth of loading 200,000 tokens was lost.
+    #[inline(always)]
     fn rank(&self, left: TokenId, right: TokenId) -> u32 {
         self.pairs.rank(left, right)
     }
