@@ -36,7 +36,11 @@ impl Encoder {
             return Ok(());
         }
         if pretoken.len() > MEDIUM_BYTES || cache.tables.is_small() {
-            return self.one(pretoken, cache, out).map_err(|error| error.moved(start as u64));
+            let outcome = self.one(pretoken, cache, out);
+            if outcome.is_err() {
+                self.settle(text, cache, out)?; // what is wrong before that comes first
+            }
+            return outcome.map_err(|error| error.moved(start as u64));
         }
         if self.vocabulary.ignore_merges() {
             self.vocabulary.prefetch(pretoken);
@@ -82,7 +86,7 @@ impl Encoder {
             room -= tokens.len();
             out[room..].iter_mut().zip(tokens).for_each(|(place, &id)| *place = T::from_id(id));
             // It may have been missed twice.
-            if !tables.knows(pretoken) {
+            if !tables.has(pretoken) {
                 tables.remember(pretoken, tokens);
             }
         }

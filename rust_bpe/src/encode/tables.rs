@@ -82,15 +82,6 @@ impl Tables {
         }
     }
 
-    /// Whether a pre-token of at most [`MEDIUM_BYTES`] is remembered in its table.
-    pub fn knows(&mut self, pretoken: &[u8]) -> bool {
-        if pretoken.len() <= SHORT_BYTES {
-            self.short.has(&short_key(pretoken, 0, pretoken.len()))
-        } else {
-            self.medium.has(&medium_key(pretoken))
-        }
-    }
-
     /// Replaces `tokens` by those of a pre-token that is remembered.
     pub fn recall(&mut self, pretoken: &[u8], tokens: &mut Vec<TokenId>) -> bool {
         tokens.clear();

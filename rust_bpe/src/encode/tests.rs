@@ -229,6 +229,14 @@ fn characters_outside_the_vocabulary_are_unknown_or_an_error_with_their_position
     let merging = Encoder::new(Arc::new(trained(b"ab ab abba aab", "gpt2", 3, false, SpecialIds::Front)));
     let unknown: Vec<u32> = encoded(&merging, "ab é ab".as_bytes(), Special::Text, &mut cache);
     assert_eq!(unknown, reference::encode::encode(merging.vocabulary(), "ab é ab".as_bytes(), Special::Text).unwrap());
+    // The first of two, though it waits to be merged with others when the second is met, in a long word.
+    let json = String::from_utf8(merging.vocabulary().to_json())
+        .unwrap()
+        .replace("\"unk_token\": \"<unk>\"", "\"unk_token\": null");
+    let vocabulary = Vocabulary::from_json(json.as_bytes(), std::path::Path::new("tokenizer.json")).unwrap();
+    let text = format!("ab aéb {}é", "ab".repeat(20));
+    let outcome = Encoder::new(Arc::new(vocabulary)).encode(text.as_bytes(), Special::Text, &mut cache, &mut ids);
+    assert!(matches!(outcome, Err(Error::Text { position: 4, .. })), "{outcome:?}");
     let outcome = strict.encode(b"ab\xffa", Special::Text, &mut cache, &mut ids);
     assert!(matches!(outcome, Err(Error::Text { position: 2, .. })), "{outcome:?}");
     let lenient = refused(&["<unk>"]);

@@ -127,25 +127,13 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         self.n_entries
     }
 
-    /// Whether a pre-token is known. One that stands in its second bucket moves to the first.
-    pub fn has(&mut self, key: &[u64; KEY]) -> bool {
-        self.entry_of(key).is_some()
-    }
-
     /// What is known of a pre-token. One that stands in its second bucket moves to the first.
     pub fn get(&mut self, key: &[u64; KEY]) -> Option<Found> {
-        let (bucket, place) = self.entry_of(key)?;
-        self.found(&self.buckets[bucket].0[place])
-    }
-
-    /// The bucket of a pre-token and its place there.
-    #[inline(always)]
-    fn entry_of(&mut self, key: &[u64; KEY]) -> Option<(usize, usize)> {
         let home = self.bucket_of(key);
         let is_same = |entry: &[u64; SIZE]| Self::is_of(entry, key);
         // None before the first is put there.
-        if let Some(place) = self.buckets.get(home)?.0.iter().position(is_same) {
-            return Some((home, place));
+        if let Some(entry) = self.buckets.get(home)?.0.iter().find(|entry| is_same(entry)) {
+            return self.found(entry);
         }
         if self.has_room(home) {
             return None;
@@ -153,14 +141,15 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         let place = self.buckets[home ^ 1].0.iter().position(is_same)?;
         let entry = self.buckets[home ^ 1].0[place];
         self.buckets[home ^ 1].0[place] = std::mem::replace(&mut self.buckets[home].0[1], entry);
-        Some((home, 1))
+        self.found(&entry)
     }
 
     /// Whether a pre-token is known.
     pub fn has(&self, key: &[u64; KEY]) -> bool {
         let home = self.bucket_of(key);
         let is_in = |bucket: &Bucket<SIZE>| bucket.0.iter().any(|entry| Self::is_of(entry, key));
-        self.buckets.get(home).is_some_and(|bucket| is_in(bucket) || is_in(&self.buckets[home ^ 1]))
+        let Some(bucket) = self.buckets.get(home) else { return false };
+        is_in(bucket) || !self.has_room(home) && is_in(&self.buckets[home ^ 1])
     }
 
     fn is_of(entry: &[u64; SIZE], key: &[u64; KEY]) -> bool {
