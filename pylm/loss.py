@@ -168,6 +168,8 @@ class _HeadLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = grad_outputs
+        if ctx.gradients is None:
+            raise RuntimeError("the loss is differentiable once")
         (grad_x_ND, grad_weight_VD, grad_bias_V), ctx.gradients = ctx.gradients, None
         # In place: these tensors are this call's own, and the weight's is as large as the embedding.
         grad_bias_V = None if grad_bias_V is None else grad_bias_V.mul_(scale).to(ctx.dtype)

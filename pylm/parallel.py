@@ -1,5 +1,6 @@
 """One model on one device, a copy on each of several (DDP), or a part on each (FSDP2), behind the same few calls."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -94,6 +95,8 @@ def _shard(use: nn.Module, model: Decoder, device: torch.device) -> Callable[[],
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    # The stacks' output is one, of their last layer's; nothing of ours is written into a block's output.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for module in (*model.blocks, use):
         cut = fully_shard(module, mesh=mesh)

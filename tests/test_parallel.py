@@ -193,6 +193,11 @@ def test_what_needs_care_over_processes(home: Path, n: int) -> None:
             str(8 // n),
         ],
         "tied-parts": ["--set", "train.activation_checkpointing=true", "--set", "train.shard=on"],
+        "stacks-parts": [
+            *("--preset", "stacks-577m", "--set", "model.tied=false", "--set", "model.n_stacks=2"),
+            *("--set", "train.activation_checkpointing=true", "--set", "train.shard=on"),
+            *("--set", "train.early_update=false", "--set", "model.dropout=0", "--set", "model.mlp_hidden=0"),
+        ],
     }
     if n == 1:
         pylm(

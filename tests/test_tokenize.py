@@ -352,6 +352,7 @@ def test_words_are_kept_beside_the_tokenizer_and_only_save_time(real_text: bytes
     # A table of words met may drop one for another.
     assert (Path("with") / "tokenizer.words").stat().st_size > 0.9 * words.stat().st_size
     assert ids("chained", Path("with/tokenizer.json")) == expected
+    assert Path("chained/tokenizer.words").samefile("with/tokenizer.words"), "nothing new was met"
     damaged = bytearray(words.read_bytes())
     damaged[5_000] ^= 1
     words.write_bytes(damaged)

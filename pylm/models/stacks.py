@@ -58,18 +58,26 @@ class Stack(Block):
         self.activation = ACTIVATIONS[config.mlp]
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
-        """(B, T, D) to (B, T, D), `expansion` times as wide from the last stack."""
-        return self.wide(self.side_by_side(x_BTD, cache))
+    def forward(
+        self, x_BTD: Tensor, cache: FullCache | Documents | None = None, recompute: bool = False
+    ) -> Tensor:
+        """(B, T, D) to (B, T, D), `expansion` times as wide from the last stack.
 
-    def recomputed(self, x_BTD: Tensor, documents: Documents | None) -> Tensor:
-        """The same; the layers and the FFN are recomputed one after the other, so that they are not held together."""
-        y_BTD = checkpoint(self.side_by_side, x_BTD, documents, use_reentrant=False)
+        With `recompute` the layers and the FFN are recomputed one after the other, so that they are not held together.
+        """
+        if not recompute:
+            return self.wide(self.side_by_side(x_BTD, cache))
+        y_BTD = checkpoint(self.side_by_side, x_BTD, cache, use_reentrant=False)
         out_BTD: Tensor = checkpoint(self.wide, y_BTD, use_reentrant=False)
         return out_BTD
 
+    def recomputed(self, x_BTD: Tensor, documents: Documents | None) -> Tensor:
+        """By `forward`, a call of the module: what gathers the parts of a weight hangs there."""
+        y_BTD: Tensor = self(x_BTD, documents, recompute=True)
+        return y_BTD
+
     def compile(self, *args: Any, **options: Any) -> None:
-        """In two parts, as they are recomputed."""
+        """In two parts, as they are recomputed. A copy of the module would go on with this one's."""
         self.side_by_side = torch.compile(self.side_by_side, *args, **options)  # type: ignore[method-assign]
         self.wide = torch.compile(self.wide, *args, **options)  # type: ignore[method-assign]
 

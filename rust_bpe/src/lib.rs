@@ -5,7 +5,7 @@
 //! [`train`] (merges) -> [`vocabulary`] (tokens, merges, files) -> [`encode`] (ids and back) -> [`tokenize`]
 //! (the whole job). [`reference`] is the slow twin that every fast path is tested against.
 
-mod checksum;
+pub mod checksum;
 pub mod corpus;
 pub mod encode;
 pub mod error;

@@ -33,13 +33,6 @@ impl Dtype {
             Dtype::U32 => "uint32",
         }
     }
-
-    pub fn size_bytes(self) -> usize {
-        match self {
-            Dtype::U16 => 2,
-            Dtype::U32 => 4,
-        }
-    }
 }
 
 /// The integer type of an array of ids.

@@ -346,3 +346,27 @@ fn a_cancelled_monitor_stops_every_thread() {
     let stopped = corpus.each_block(Pass::First, 2, &monitor, || (), |(), _| Ok(()));
     assert!(matches!(stopped, Err(rust_bpe::Error::Cancelled)));
 }
+
+/// The thread that waits for an earlier one ends because of the other's error, by a block that comes before.
+#[test]
+fn an_error_is_not_lost_to_the_threads_that_it_frees() {
+    let folder = Folder::new();
+    let path = folder.write("a.txt", b"one two three");
+    let corpus = corpus(&[(path, Format::Text, Side::Train)], &[], Cut::Characters, 4);
+    let failed = std::sync::atomic::AtomicBool::new(false);
+    let work = |(): &mut (), block: &mut Block| {
+        if block.index > 0 {
+            failed.store(true, std::sync::atomic::Ordering::SeqCst);
+            return Err(rust_bpe::Error::Setting("no".to_owned()));
+        }
+        while !failed.load(std::sync::atomic::Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        Err(rust_bpe::Error::Cancelled)
+    };
+    for _ in 0..20 {
+        failed.store(false, std::sync::atomic::Ordering::SeqCst);
+        let outcome = corpus.each_block(Pass::First, 2, &Monitor::new(), || (), work);
+        assert!(matches!(&outcome, Err(rust_bpe::Error::Setting(_))), "{:?}", outcome.err());
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! `fuzzed/TARGET.txt` has an input a line, escaped as in Rust's byte strings; `fuzz/inputs.py` writes and reads it.
 
+#[path = "common/fuzzed_checksum.rs"]
+mod checksum;
 #[path = "common/fuzzed_corpus.rs"]
 mod inputs;
 #[path = "common/fuzzed_readers.rs"]
@@ -87,6 +89,11 @@ fn files_of_gpt2_are_refused_or_hold() {
 #[test]
 fn kept_words_are_refused_or_hold() {
     check(include_str!("fuzzed/words.txt"), readers::words);
+}
+
+#[test]
+fn two_streams_are_hashed_as_each_alone() {
+    check(include_str!("fuzzed/checksum.txt"), checksum::checksum);
 }
 
 #[test]

@@ -87,7 +87,9 @@ impl Corpus {
         let fail = |index: usize, error: Error| {
             *lock(&feed) = None; // nobody takes another block
             let mut failure = lock(&failure);
-            if failure.as_ref().is_none_or(|(earlier, _)| index < *earlier) {
+            // Threads that were freed because of an error are cancelled, and that is not what happened.
+            let rank = |index, error: &Error| (matches!(error, Error::Cancelled), index);
+            if failure.as_ref().is_none_or(|(earlier, first)| rank(index, &error) < rank(*earlier, first)) {
                 *failure = Some((index, error));
             }
         };

@@ -31,16 +31,16 @@ impl Encoder {
         out: &mut Vec<T>,
     ) -> Result<()> {
         let pretoken = &text[start..end];
-        if cache.tables.recall(pretoken, &mut cache.tokens) {
-            out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
-            return Ok(());
-        }
         if pretoken.len() > MEDIUM_BYTES || cache.tables.is_small() {
             let outcome = self.one(pretoken, cache, out);
             if outcome.is_err() {
                 self.settle(text, cache, out)?; // what is wrong before that comes first
             }
             return outcome.map_err(|error| error.moved(start as u64));
+        }
+        if cache.tables.recall(pretoken, &mut cache.tokens) {
+            out.extend(cache.tokens.iter().map(|&id| T::from_id(id)));
+            return Ok(());
         }
         if self.vocabulary.ignore_merges() {
             self.vocabulary.prefetch(pretoken);

@@ -115,6 +115,9 @@ impl Tables {
     /// Remembers `tokens` as those of a pre-token.
     pub fn remember(&mut self, pretoken: &[u8], tokens: &[TokenId]) {
         let n_ids = tokens.len();
+        if n_ids == 0 {
+            return; // in the tables that is no entry
+        }
         if self.is_small || pretoken.len() > MEDIUM_BYTES {
             return self.long_words.insert(pretoken, tokens);
         }

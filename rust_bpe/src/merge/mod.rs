@@ -1,8 +1,8 @@
 //! Merging the symbols of one pre-token: the pair of the lowest rank first, of several such the leftmost.
 //!
-//! That rule alone defines the tokens. [`small`] and [`scan`] follow it for short sequences, [`heap`] for sequences of any
-//! length in time n log n, [`buckets`] rank by rank where the order of the merges allows it, [`long`] in time n by joining
-//! pieces. All five give the same tokens.
+//! That rule alone defines the tokens. [`small`] and [`scan`] follow it for short sequences, [`batch`] for several at once,
+//! [`runs`] for a few runs of one symbol each, [`heap`] for sequences of any length in time n log n, [`buckets`] rank by rank
+//! where the order of the merges allows it, [`long`] in time n by joining pieces. All give the same tokens.
 //!
 //! Why pieces can be joined: merges never undo a boundary, so what happens between two boundaries that survive is what
 //! happens to that stretch alone. It follows, for any table of ranks, that when the last token of A and the first token

@@ -8,8 +8,9 @@
 use super::{NO_RANK, Ranks};
 use crate::token::TokenId;
 
-/// A sequence is merged in this way if its runs have so many symbols on average.
+/// A sequence is merged in this way if its runs have so many symbols on average, and if there are not more of them.
 const SHORT_RUN: usize = 8;
+const MOST_RUNS: usize = 128; // all are looked through for each rank
 
 /// The runs of a sequence: what, and how often.
 #[derive(Default)]
@@ -24,7 +25,7 @@ impl Runs {
         self.runs.clear();
         for &symbol in symbols.iter() {
             push(&mut self.runs, symbol, 1);
-            if self.runs.len() * SHORT_RUN > symbols.len() {
+            if self.runs.len() > MOST_RUNS.min(symbols.len() / SHORT_RUN) {
                 return false;
             }
         }

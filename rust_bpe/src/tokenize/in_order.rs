@@ -10,51 +10,55 @@ use crate::monitor::Monitor;
 /// How often a waiting thread looks whether the job was cancelled.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Hands items numbered from 0 to one consumer in the order of their numbers. Early items wait here, a bounded number of
+/// Hands items numbered from 0 to one consumer in the order of their numbers. Early items wait here, so many bytes of
 /// them: further threads are held until the late one has come. While one thread is at the consumer, others leave their
 /// items and go on.
 pub(super) struct InOrder<T, C> {
     state: Mutex<State<T, C>>,
     moved: Condvar,
-    most_waiting: usize,
+    most_waiting_bytes: usize,
 }
 
 struct State<T, C> {
     next: usize,
-    waiting: BTreeMap<usize, T>,
+    /// Each with its size.
+    waiting: BTreeMap<usize, (T, usize)>,
+    waiting_bytes: usize,
     aborted: bool,
     /// None while a thread is at it, and after an error.
     consumer: Option<C>,
 }
 
 impl<T, C> InOrder<T, C> {
-    pub fn new(consumer: C, most_waiting: usize) -> Self {
-        let state = State { next: 0, waiting: BTreeMap::new(), aborted: false, consumer: Some(consumer) };
-        Self { state: Mutex::new(state), moved: Condvar::new(), most_waiting }
+    pub fn new(consumer: C, most_waiting_bytes: usize) -> Self {
+        let waiting = BTreeMap::new();
+        let state = State { next: 0, waiting, waiting_bytes: 0, aborted: false, consumer: Some(consumer) };
+        Self { state: Mutex::new(state), moved: Condvar::new(), most_waiting_bytes }
     }
 
-    /// Gives item `number` to `consume` when its turn has come, with all that waited for it, and what that makes of each to
-    /// `finish`, which threads do side by side. Where another thread is at the consumer, it does so.
+    /// Gives item `number`, of a size in bytes, to `consume` when its turn has come, with all that waited for it, and what that
+    /// makes of each to `finish`, which threads do side by side. Where another thread is at the consumer, it does so.
     ///
     /// # Errors
     /// Those of `consume` and `finish`; [`Error::Cancelled`] by the monitor or after [`InOrder::abort`].
     pub fn put<R>(
         &self,
         number: usize,
-        item: T,
+        (item, size): (T, usize),
         monitor: &Monitor,
         mut consume: impl FnMut(&mut C, T) -> Result<R>,
         mut finish: impl FnMut(R) -> Result<()>,
     ) -> Result<()> {
         let mut state = self.lock();
-        while state.next != number && state.waiting.len() >= self.most_waiting {
+        while state.next != number && state.waiting_bytes + size > self.most_waiting_bytes {
             if state.aborted {
                 return Err(Error::Cancelled);
             }
             monitor.advance(0)?;
             state = self.moved.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.waiting.insert(number, item);
+        state.waiting.insert(number, (item, size));
+        state.waiting_bytes += size;
         drop(state);
         while let Some((mut consumer, item)) = self.take() {
             let made = consume(&mut consumer, item)?;
@@ -68,7 +72,8 @@ impl<T, C> InOrder<T, C> {
     fn take(&self) -> Option<(C, T)> {
         let mut state = self.lock();
         let next = state.next;
-        let item = state.consumer.is_some().then(|| state.waiting.remove(&next)).flatten()?;
+        let (item, size) = state.consumer.is_some().then(|| state.waiting.remove(&next)).flatten()?;
+        state.waiting_bytes -= size;
         state.consumer.take().map(|consumer| (consumer, item))
     }
 
@@ -112,7 +117,7 @@ mod tests {
                             all.push(item);
                             Ok(())
                         };
-                        order.put(number, number, monitor, push, Ok).unwrap();
+                        order.put(number, (number, 1), monitor, push, Ok).unwrap();
                     }
                 });
             }
@@ -126,7 +131,7 @@ mod tests {
             let order = InOrder::new((), 0);
             let monitor = Monitor::new();
             std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| order.put(1, (), &monitor, |(), ()| Ok(()), Ok));
+                let waiting = scope.spawn(|| order.put(1, ((), 1), &monitor, |(), ()| Ok(()), Ok));
                 if by_abort {
                     order.abort()
                 } else {

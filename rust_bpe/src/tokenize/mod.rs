@@ -261,8 +261,8 @@ impl KeptWords {
         Some(Self { path, words: Arc::new(words) })
     }
 
-    /// Gives the file a second name among `files`: nothing of ours writes to one that is there. False where it cannot have
-    /// one, on another disk for instance.
+    /// Gives the file a second name among `files`, where there is none. False where it cannot have one, on another disk for
+    /// instance.
     fn link(&self, files: &output::Files) -> bool {
         std::fs::hard_link(&self.path, files.folder.join(WORDS_FILE)).is_ok()
     }

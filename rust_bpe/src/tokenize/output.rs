@@ -12,8 +12,11 @@ use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::token::{Dtype, Id};
 
-/// Blocks that may wait for an earlier one, for each thread.
-const MOST_WAITING: usize = 16;
+/// Text and ids that may wait for those of an earlier block, for each thread: of sixteen blocks as they mostly are.
+const MOST_WAITING_BYTES: usize = 8 << 20;
+
+/// A larger buffer, which an unusual block needed, is not kept.
+const MOST_BUFFER_BYTES: usize = 4 << 20;
 
 /// Of the `.idx.npy` files: fixed, because how many documents there are is known at the end.
 const NPY_HEADER_BYTES: usize = 128;
@@ -149,7 +152,7 @@ impl<'f, T: Id> Output<'f, T> {
             inputs: Vec::new(),
         };
         let buffers = Mutex::new(Buffers { ids: Vec::new(), texts: Vec::new() });
-        Ok(Self { order: InOrder::new(writers, MOST_WAITING * n_threads), buffers })
+        Ok(Self { order: InOrder::new(writers, MOST_WAITING_BYTES * n_threads), buffers })
     }
 
     /// Empty chunks.
@@ -171,13 +174,16 @@ impl<'f, T: Id> Output<'f, T> {
     pub fn put(&self, block: usize, mut made: Made<T>, monitor: &Monitor) -> Result<()> {
         made.chunks.iter_mut().flat_map(|chunk| &mut chunk.ids).for_each(|id| *id = id.to_le());
         let consume = |writers: &mut Writers, made: Made<T>| Ok((writers.append(&made)?, made));
-        self.order.put(block, made, monitor, consume, |(places, made)| {
+        let size = made.size_bytes();
+        self.order.put(block, (made, size), monitor, consume, |(places, made)| {
             for (places, chunk) in places.iter().zip(&made.chunks) {
                 places.iter().try_for_each(|place| place.write(chunk.bytes()))?;
             }
             let mut buffers = self.buffers();
-            buffers.texts.extend(made.text.map(|(_, text)| text));
-            buffers.ids.extend(made.chunks.map(|chunk| chunk.ids).map(emptied));
+            buffers.texts.extend(made.text.map(|(_, text)| text).filter(is_usual));
+            // Training's last, so that it is the first to be taken again, by training.
+            let ids = made.chunks.into_iter().rev().map(|chunk| emptied(chunk.ids));
+            buffers.ids.extend(ids.filter(is_usual));
             Ok(())
         })
     }
@@ -195,9 +201,20 @@ impl<'f, T: Id> Output<'f, T> {
     }
 }
 
+fn is_usual<T>(buffer: &Vec<T>) -> bool {
+    buffer.capacity() * size_of::<T>() <= MOST_BUFFER_BYTES
+}
+
 fn emptied<T>(mut buffer: Vec<T>) -> Vec<T> {
     buffer.clear();
     buffer
+}
+
+impl<T: Id> Made<T> {
+    fn size_bytes(&self) -> usize {
+        let text = self.text.as_ref().map_or(0, |(_, text)| text.len());
+        text + self.chunks.iter().map(|chunk| chunk.bytes().len()).sum::<usize>()
+    }
 }
 
 impl<T: Id> Chunk<T> {
