@@ -34,6 +34,14 @@ def _stepper(shape: ModelConfig = SHAPE) -> Stepper:
     return Stepper(model, build_optimizers(model, OptimizerConfig(lr=1e-2)), clip=1.0)
 
 
+class Graphs(list[torch.fx.GraphModule]):
+    """A compiler that keeps what it is given, and runs it as it is."""
+
+    def keep(self, graph: torch.fx.GraphModule, _: Any) -> Any:
+        self.append(graph)
+        return graph.forward
+
+
 def _batch(number: int) -> StepBatch:
     ids_BL = torch.randint(37, (4, 17), generator=torch.Generator().manual_seed(number))
     documents_BT = (torch.arange(16) // 5).expand(4, 16)
@@ -50,14 +58,9 @@ def test_compiled_blocks() -> None:
 
 
 def check_compiled_blocks_take_the_same_steps_under_the_same_names(tmp_path: Path) -> None:
-    graphs: list[torch.fx.GraphModule] = []
-
-    def keep(graph: torch.fx.GraphModule, _: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
+    graphs = Graphs()
     compiled, plain = _stepper(), _stepper()
-    with compiling(compiled.model, keep):
+    with compiling(compiled.model, graphs.keep):
         for number in range(3):
             compiled.step(_batch(number))
             plain.step(_batch(number))
@@ -76,15 +79,10 @@ def check_compiled_blocks_take_the_same_steps_under_the_same_names(tmp_path: Pat
 
 
 def check_stacks_are_compiled_in_the_parts_that_are_recomputed() -> None:
-    graphs: list[torch.fx.GraphModule] = []
-
-    def keep(graph: torch.fx.GraphModule, _: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
+    graphs = Graphs()
     compiled, plain = _stepper(STACKS), _stepper(STACKS)
     compiled.model.activation_checkpointing = True
-    with compiling(compiled.model, keep):
+    with compiling(compiled.model, graphs.keep):
         for number in range(2):
             compiled.step(_batch(number))
             plain.step(_batch(number))

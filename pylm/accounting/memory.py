@@ -105,9 +105,8 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
     if config.dropout:
         ends += _dropout_bytes(config.width, load)
     kept = sum(blocks)
-    if (
-        load.activation_checkpointing
-    ):  # the inputs of what is recomputed, one of which at a time is there in full
+    if load.activation_checkpointing:
+        # The inputs of what is recomputed, of which one at a time is there in full.
         inputs = config.width * len(blocks) + (sum(_wides(config)) if config.family == "stacks" else 0)
         kept = load.width_bytes * inputs + _recomputed_at_once(config, load)
     of_all = _joined_bytes(config, load) + _mask_bytes(config, load.context) + _copied_bytes(config, load)
@@ -199,10 +198,8 @@ def _stack_parts(config: ModelConfig, load: Load) -> list[tuple[int, int]]:
     activation = _ACTIVATION_NUMBERS[config.mlp]
     for wide in _wides(config):
         last = len(parts) == config.n_stacks - 1
-        in_layers = (
-            config.width + 4 * wide + activation * 4 * wide
-        )  # input, reduced, normalised twice, output
-        in_layers += 2 * config.n_layers
+        # Input; reduced, normalised twice, output.
+        in_layers = config.width + 4 * wide + activation * 4 * wide + 2 * config.n_layers
         in_ffn = activation * (16 if last else 4) * config.width
         dropped = _dropout_bytes(wide, load) if config.dropout else 0
         attention = _attention_bytes(config, load, config.n_layers)

@@ -85,7 +85,8 @@ class Decoder(nn.Module):
             x_BTD = self.embed(tokens_BT, 0 if documents is None else documents.positions_BT)
         recompute = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
-            if recompute and isinstance(block, Block):
+            if recompute:
+                assert isinstance(block, Block)
                 x_BTD = block.recomputed(x_BTD, documents)
             else:
                 x_BTD = block(x_BTD, documents if cache is None else cache.layers[index])

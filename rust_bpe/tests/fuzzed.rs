@@ -4,6 +4,8 @@
 
 #[path = "common/fuzzed_checksum.rs"]
 mod checksum;
+#[allow(dead_code)] // what other tests use
+mod common;
 #[path = "common/fuzzed_corpus.rs"]
 mod inputs;
 #[path = "common/fuzzed_readers.rs"]
@@ -94,6 +96,11 @@ fn kept_words_are_refused_or_hold() {
 #[test]
 fn two_streams_are_hashed_as_each_alone() {
     check(include_str!("fuzzed/checksum.txt"), checksum::checksum);
+    let mut generator = common::Generator::new(1);
+    for _ in 0..300 {
+        let n_bytes = generator.below(3000);
+        checksum::checksum(&(0..n_bytes).map(|_| generator.below(256) as u8).collect::<Vec<_>>());
+    }
 }
 
 #[test]

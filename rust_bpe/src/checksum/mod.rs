@@ -104,47 +104,6 @@ mod tests {
 
     use super::*;
 
-    /// A generator of its own (xorshift64): tests need no crate for it.
-    struct Numbers(u64);
-
-    impl Numbers {
-        fn below(&mut self, limit: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % limit as u64) as usize
-        }
-
-        fn bytes(&mut self) -> Vec<u8> {
-            let most = [1, 70, 300, 5000][self.below(4)];
-            (0..self.below(most)).map(|_| self.below(256) as u8).collect()
-        }
-    }
-
-    #[test]
-    fn any_pieces_of_two_streams_give_the_digests_of_the_crate() {
-        let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
-        for _ in 0..300 {
-            let mut ours = [Sha256::new(), Sha256::new()];
-            let mut theirs = [sha2::Sha256::new(), sha2::Sha256::new()];
-            for _ in 0..numbers.below(12) {
-                let [first, second] = &mut ours;
-                let bytes = [numbers.bytes(), numbers.bytes()];
-                match numbers.below(3) {
-                    0 => {
-                        first.update(&bytes[0]);
-                        second.update(&bytes[1]);
-                    }
-                    1 => first.update_with(&bytes[0], second, &bytes[1]),
-                    _ => second.update_with(&bytes[1], first, &bytes[0]),
-                }
-                theirs.iter_mut().zip(&bytes).for_each(|(hash, bytes)| hash.update(bytes));
-            }
-            let theirs = theirs.map(|hash| -> [u8; 32] { hash.finalize().into() });
-            assert_eq!(ours.map(Sha256::finish), theirs);
-        }
-    }
-
     #[test]
     fn every_length_of_a_last_block_is_padded() {
         let bytes = [7; 3 * BLOCK_BYTES];

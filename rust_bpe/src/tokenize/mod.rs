@@ -9,13 +9,13 @@
 mod encode;
 mod gather;
 mod in_order;
+mod kept_words;
 mod learn;
 mod limit;
 mod notes;
 mod output;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,12 +32,11 @@ use crate::monitor::Monitor;
 use crate::token::TokenId;
 use crate::train::Stop;
 use crate::vocabulary::{END_OF_TEXT, FRONT_TOKENS, SpecialIds, Vocabulary};
+use kept_words::KeptWords;
+pub use kept_words::WORDS_FILE;
 pub use learn::{AUTO_VOCAB_SIZES, BaseAlphabet, Bpe};
 pub use notes::NOTE_BYTES;
 pub use output::{SideReport, TokenFile};
-
-/// Where the words that a job knew at its end are kept, beside the tokenizer.json that it wrote.
-pub const WORDS_FILE: &str = "tokenizer.words";
 
 /// What to make of which text.
 pub struct Job {
@@ -187,15 +186,7 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
             false => encode::Way::Pass(Pass::Worked(Some(&survey.sources))),
         };
         let encoded = write_ids(&reading, way, &encoder, learned.counted, end_of_text_id, &files)?;
-        match kept {
-            Some(kept) if encoded.known.is_empty() && kept.link(&files) => {}
-            _ => {
-                let known = if encoded.known.is_empty() { known } else { &encoded.known };
-                if !known.is_empty() {
-                    files.write(WORDS_FILE, &known.to_bytes(&tokenizer_sha256))?;
-                }
-            }
-        }
+        kept_words::keep(&encoded.known, known, kept.as_ref(), &tokenizer_sha256, &files)?;
         times.encoding = encoding.elapsed();
         encoded
     };
@@ -242,29 +233,6 @@ fn write_ids(
             let encoded = encode::encode(reading, way, encoder, end_of_text, files);
             encoded.map(|encoded| encode::Encoded { sources, known: KnownWords::default(), ..encoded })
         }
-    }
-}
-
-/// A [`WORDS_FILE`] beside a vocabulary, and what it holds.
-struct KeptWords {
-    path: PathBuf,
-    words: Arc<KnownWords>,
-}
-
-impl KeptWords {
-    /// None where it cannot be read, or is another vocabulary's.
-    fn read(path: &Path, vocabulary_sha256: &[u8; 32], vocabulary: &Vocabulary) -> Option<Self> {
-        let path = path.canonicalize().ok()?;
-        let file = File::open(&path).ok()?;
-        let size_bytes = file.metadata().ok()?.len();
-        let words = KnownWords::read(file, size_bytes, vocabulary_sha256, vocabulary.largest_id())?;
-        Some(Self { path, words: Arc::new(words) })
-    }
-
-    /// Gives the file a second name among `files`, where there is none. False where it cannot have one, on another disk for
-    /// instance.
-    fn link(&self, files: &output::Files) -> bool {
-        std::fs::hard_link(&self.path, files.folder.join(WORDS_FILE)).is_ok()
     }
 }
 
