@@ -23,6 +23,25 @@ def split(pattern: str, text: bytes) -> NDArray[np.uint64]:
 def pattern_regex(pattern: str) -> str | None:
     """Return a pattern's regular expression as tokenizer.json holds it; None for `none`. See split."""
 
+def has_fast_rows() -> bool:
+    """Whether losses_of_rows is the fast way on this processor."""
+
+def losses_of_rows(
+    logits: NDArray[np.float32] | NDArray[np.uint16],
+    n_ids: int,
+    bias: NDArray[np.float32] | None,
+    targets: NDArray[np.int64],
+    gradient: bool,
+    threads: int,
+) -> NDArray[np.float32]:
+    """Return -ln softmax(logits + bias) at each row's target: (R,), float32; 0 where the target is -1.
+
+    `logits` (R, W), contiguous, of which `n_ids` columns count, is float32 or the bits of bfloat16, and is overwritten:
+    with `gradient` by the gradients of the losses' sum, 0 in the other columns. `bias` (n_ids,), `targets` (R,).
+
+    Raises ConfigError for lengths that do not fit and for a target that is no column.
+    """
+
 @final
 class Tokenizer:
     """A vocabulary and its encoder, immutable; pylm.tokenizer.Tokenizer is its face.

@@ -5,6 +5,8 @@ logits become its loss and its gradients in the forward pass, and are overwritte
 products are the same, the memory is one block.
 """
 
+import math
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -26,9 +28,11 @@ __all__ = ["IGNORED", "head_loss", "summed_cross_entropy", "target_losses"]
 # ones spend their time there; of large ones the memory counts.
 BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 384 << 20}
 MIN_ROWS = 128  # of a block, however large the vocabulary
-MATRIX_ROWS = (
-    16_384  # of the matrix's gradient, that are made at a time where a product cannot add to what is there
-)
+# Of the matrix's gradient, made at a time where a product cannot add to what is there.
+PIECE_BYTES = 4 << 20
+# Of a tensor at most that a CPU's head keeps for the next step: pages that a process has had need not be cleared again,
+# which took a fortieth of a step with V 32,000.
+KEPT_BYTES = 64 << 20
 # The fast kernels of a GPU's products in 16 bits ask for rows that begin at multiples of 16 bytes.
 PADDED_TO = 64
 
@@ -79,8 +83,10 @@ class _Head:
             padded = self.n_ids + -self.n_ids % PADDED_TO
             self.matrix_WD = weight_VD.new_zeros((padded, weight_VD.shape[1]), dtype=dtype)
             self.matrix_WD[: self.n_ids] = weight_VD
+        elif dtype == weight_VD.dtype:
+            self.matrix_WD = weight_VD
         else:
-            self.matrix_WD = weight_VD.to(dtype)
+            self.matrix_WD = _rooms.take("matrix", weight_VD, weight_VD.shape, dtype).copy_(weight_VD)
 
     def blocks(self, x_ND: Tensor, targets_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the rows in blocks whose logits are at most BLOCK_BYTES, but at least MIN_ROWS rows."""
@@ -89,8 +95,11 @@ class _Head:
         return zip(torch.split(x_ND, n_rows), torch.split(targets_N, n_rows), strict=True)
 
     def logits(self, x_RD: Tensor) -> Tensor:
-        """Multiply, without the bias: (R, W) in the product's dtype."""
-        return times_transposed(x_RD, self.matrix_WD)
+        """Multiply, without the bias: (R, W) in the product's dtype, until the next block's."""
+        if self.dtype == torch.float32:
+            return times_transposed(x_RD, self.matrix_WD)
+        shape = (len(x_RD), len(self.matrix_WD))
+        return torch.mm(x_RD, self.matrix_WD.T, out=_rooms.take("logits", x_RD, shape, self.dtype))
 
     def losses(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Return the cross entropy of each row, float32 (N), without gradients."""
@@ -114,14 +123,41 @@ class _Head:
             if before_WD is None:
                 return torch.mm(grad_RW.T, x_RD, out_dtype=torch.float32)
             return torch.addmm(before_WD, grad_RW.T, x_RD, out_dtype=torch.float32, out=before_WD)
-        if grad_RW.dtype == torch.float32 and not is_faster(grad_RW, x_RD):
-            return grad_RW.T @ x_RD if before_WD is None else before_WD.addmm_(grad_RW.T, x_RD)
-        if before_WD is None:
-            return times_transposed(grad_RW.T, x_RD.T).float()
-        parts = (torch.split(of_W, MATRIX_ROWS) for of_W in (before_WD, grad_RW.T))
-        for before_PD, grad_PR in zip(*parts, strict=True):
-            before_PD += times_transposed(grad_PR, x_RD.T)
-        return before_WD
+        if grad_RW.dtype == torch.float32 and before_WD is None:
+            return times_transposed(grad_RW.T, x_RD.T)
+        if before_WD is not None and grad_RW.dtype == torch.float32 and not is_faster(grad_RW, x_RD):
+            return before_WD.addmm_(grad_RW.T, x_RD)
+        n_rows = max(1, PIECE_BYTES // (x_RD.shape[1] * x_RD.itemsize))
+        shape = (grad_RW.shape[1], x_RD.shape[1])
+        sum_WD = x_RD.new_empty(shape, dtype=torch.float32) if before_WD is None else before_WD
+        for sum_PD, grad_PR in zip(torch.split(sum_WD, n_rows), torch.split(grad_RW.T, n_rows), strict=True):
+            product_PD = times_transposed(grad_PR, x_RD.T)
+            if before_WD is None:
+                sum_PD.copy_(product_PD)
+            else:
+                sum_PD += product_PD
+        return sum_WD
+
+
+class _Rooms(threading.local):
+    """Memory of this thread's head by what it is for; on a CPU, where that is not too much, kept for the next step."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    @torch.inference_mode(False)  # what an evaluation makes serves training too
+    def take(self, name: str, like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return a tensor of any content, on the device of `like`: what had this name before is overwritten."""
+        n_numbers = math.prod(shape)
+        if like.device.type != "cpu" or n_numbers * dtype.itemsize > KEPT_BYTES:
+            return like.new_empty(shape, dtype=dtype)
+        kept = self._kept.get(name)
+        if kept is None or kept.dtype != dtype or kept.numel() < n_numbers:
+            kept = self._kept[name] = torch.empty(n_numbers, dtype=dtype)
+        return kept[:n_numbers].view(shape)
+
+
+_rooms = _Rooms()
 
 
 class _HeadLoss(torch.autograd.Function):

@@ -15,6 +15,7 @@ from pylm.accounting.estimate import GIB, check_fits, estimate, fitting_micro_ba
 from pylm.accounting.memory import (
     EXPLICIT_POSITIONS,
     LOSS_BLOCK_BYTES,
+    LOSS_KEPT_BYTES,
     LOSS_MIN_ROWS,
     Load,
     training_memory,
@@ -23,7 +24,7 @@ from pylm.accounting.run import check_run, fitted, load_of, run_estimate
 from pylm.cli.estimate import command
 from pylm.config import from_flat, parse_set
 from pylm.errors import ConfigError
-from pylm.loss import BLOCK_BYTES, MIN_ROWS
+from pylm.loss import BLOCK_BYTES, KEPT_BYTES, MIN_ROWS
 from pylm.measure import available_bytes, training_flops_per_s
 from pylm.models.config import ModelConfig
 from pylm.models.explicit import MAX_POSITIONS
@@ -35,7 +36,7 @@ LOAD = Load(micro_batch=16, context=1024)
 
 
 def test_the_loss_head_has_the_blocks_that_memory_counts() -> None:
-    assert (LOSS_BLOCK_BYTES, LOSS_MIN_ROWS) == (BLOCK_BYTES, MIN_ROWS)
+    assert (LOSS_BLOCK_BYTES, LOSS_KEPT_BYTES, LOSS_MIN_ROWS) == (BLOCK_BYTES, KEPT_BYTES, MIN_ROWS)
     assert EXPLICIT_POSITIONS == MAX_POSITIONS
 
 

@@ -35,7 +35,7 @@ PYTHON_LAYERS: list[list[str]] = [
 RUST_LAYERS: list[list[str]] = [
     ["token", "memory", "processor", "parallel"],
     ["error", "checksum"],
-    ["monitor"],
+    ["monitor", "logits"],
     ["pretokenize", "special"],
     ["words", "merge"],
     ["train"],

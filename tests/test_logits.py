@@ -1,4 +1,4 @@
-"""A block of logits becomes losses and gradients: by torch's operations and by the GPU's kernel, against float64."""
+"""A block of logits to losses and gradients: by torch, the extension and the GPU's kernel, against float64."""
 
 import os
 import subprocess
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pylm import logits
-from pylm.logits import IGNORED, by_chunks
+from pylm import _bpe, logits
+from pylm.errors import ConfigError
+from pylm.logits import IGNORED, by_chunks, by_extension, to_gradients, to_losses
 
 CASES = [
     (torch.float32, 301, 301, True),
@@ -54,6 +55,58 @@ def check(each_row, device: str, dtype: torch.dtype, n_ids: int, width: int, wit
 def test_chunks(case: tuple, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logits, "CHUNK_BYTES", chunk_bytes)
     check(by_chunks, "cpu", *case)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] != torch.float16])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_extension(case: tuple, n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    check(by_extension, "cpu", *case)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_extension_agrees_with_chunks(dtype: torch.dtype) -> None:
+    """Over widths with and without a rest behind the vectors, rows for several threads, and what is no number."""
+    for n_ids in (1, 15, 16, 65, 1_025, 4_100):
+        generator = torch.Generator().manual_seed(n_ids)
+        logits_RV = (5 * torch.randn(300, n_ids, generator=generator)).to(dtype)
+        logits_RV[7] = -float("inf")
+        logits_RV[8, 0] = float("nan")
+        logits_RV[9, 0] = float("inf")
+        targets_R = torch.randint(-1, n_ids, (300,), generator=generator)
+        targets_R[7:10] = 0
+        ours, theirs = logits_RV.clone(), logits_RV.clone()
+        losses_R = by_extension(ours, None, targets_R, n_ids, gradient=True)
+        expected_R = by_chunks(theirs, None, targets_R, n_ids, gradient=True)
+        torch.testing.assert_close(losses_R, expected_R, rtol=2e-6, atol=2e-6, equal_nan=True)
+        assert losses_R[7:10].isnan().all()
+        finite_R = torch.ones(300, dtype=torch.bool)
+        finite_R[7:10] = False
+        rounding = 1e-5 if dtype == torch.float32 else 2**-7
+        torch.testing.assert_close(ours[finite_R], theirs[finite_R], rtol=rounding, atol=1e-6)
+
+
+def test_extension_is_what_a_cpu_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is fast, and for the dtypes that it knows; elsewhere torch's operations."""
+    taken: list[str] = []
+    for name in ("by_extension", "by_chunks"):
+        monkeypatch.setattr(logits, name, lambda *_, _name=name, **__: taken.append(_name))
+    for dtype, is_fast in ((torch.float32, True), (torch.bfloat16, True), (torch.bfloat16, False)):
+        monkeypatch.setattr(_bpe, "has_fast_rows", lambda is_fast=is_fast: is_fast)
+        to_losses(torch.zeros(1, 3, dtype=dtype), None, torch.zeros(1, dtype=torch.int64), 3)
+    to_gradients(torch.zeros(1, 3, dtype=torch.float16), None, torch.zeros(1, dtype=torch.int64), 3)
+    assert taken == ["by_extension", "by_extension", "by_chunks", "by_chunks"]
+
+
+def test_extension_refuses_what_does_not_fit() -> None:
+    rows, targets = torch.zeros(2, 3), torch.tensor([0, 3])
+    with pytest.raises(ConfigError, match="the target 3 is none of 3 ids"):
+        by_extension(rows, None, targets, 3, gradient=True)
+    with pytest.raises(ConfigError, match="6 logits are not 1 rows of 3 columns"):
+        by_extension(rows, None, targets[:1], 3, gradient=True)
+    with pytest.raises(ConfigError, match="with 3 ids and 2 biases"):
+        by_extension(rows, torch.zeros(2), targets, 3, gradient=True)
+    assert rows.eq(0).all()
 
 
 def test_kernel() -> None:

@@ -33,7 +33,7 @@ def test_loss_and_gradients_equal_float64(
 ) -> None:
     monkeypatch.setitem(loss.BLOCK_BYTES, "cpu", 4 * 301 * block_rows)
     monkeypatch.setattr(loss, "MIN_ROWS", 16)
-    monkeypatch.setattr(loss, "MATRIX_ROWS", 100)
+    monkeypatch.setattr(loss, "PIECE_BYTES", 100 * 16 * 4)
     model = _model(tied, head_bias)
     generator = torch.Generator().manual_seed(0)
     ids_BL = torch.randint(301, (5, 25), generator=generator)

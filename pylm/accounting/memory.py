@@ -18,6 +18,7 @@ FLOAT = 4  # bytes of a float32
 HALF = 2  # bytes of a bfloat16 or float16
 ID = 8  # bytes of a token id in a batch
 LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 384 << 20}  # those of pylm.loss, which a test compares
+LOSS_KEPT_BYTES = 64 << 20
 LOSS_MIN_ROWS = 128
 EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
 
@@ -84,8 +85,9 @@ def training_memory(config: ModelConfig, load: Load) -> Memory:
     if load.early_update and load.activation_checkpointing and not config.tied:
         # The head's gradient is used up before the first block is there in full.
         at_loss -= min(loss, load.micro_batch * load.context * _recomputed_at_once(config, load))
-    at_end = gradients + _last_gradients(config, load)
-    at_step = gradients + _step_bytes(config, load)
+    kept = _kept_by_the_head(config, load)
+    at_end = gradients + _last_gradients(config, load) + kept
+    at_step = gradients + _step_bytes(config, load) + kept
     total = weights + optimizer + max(at_loss, at_end, at_step) + overhead
     return Memory(weights, gradients, optimizer, activations, loss, overhead, total)
 
@@ -117,14 +119,27 @@ def loss_bytes(config: ModelConfig, load: Load) -> int:
     """Return the bytes of the loss head: the features' gradient and the matrix's, and a block of logits."""
     wide = shape_of(config).head.n_in
     n_rows = load.micro_batch * load.context
-    row = load.width_bytes * config.vocab_size
-    block = row * min(n_rows, max(LOSS_MIN_ROWS, LOSS_BLOCK_BYTES[load.device] // row))
-    # In 16 bits a copy of the matrix, and on a CPU its gradient as it comes out of the first block's product.
-    copies = 0 if load.dtype == "float32" else 2 if load.device == "cpu" else 1
-    matrix = copies * HALF * wide * config.vocab_size
+    block = _block_bytes(config, load)
+    matrix = 0 if load.dtype == "float32" else HALF * wide * config.vocab_size  # a copy
     if (load.device, load.dtype) == ("cpu", "float32"):
         block *= 2  # the product with its transpose copies it
     return FLOAT * wide * (n_rows + config.vocab_size) + matrix + block
+
+
+def _block_bytes(config: ModelConfig, load: Load) -> int:
+    """Return the bytes of a block of logits."""
+    row = load.width_bytes * config.vocab_size
+    return row * min(
+        load.micro_batch * load.context, max(LOSS_MIN_ROWS, LOSS_BLOCK_BYTES[load.device] // row)
+    )
+
+
+def _kept_by_the_head(config: ModelConfig, load: Load) -> int:
+    """Return the bytes that the head has from one step to the next: in 16 bits on a CPU a block and the matrix."""
+    if load.device != "cpu" or load.dtype == "float32":
+        return 0
+    matrix = HALF * shape_of(config).head.n_in * config.vocab_size
+    return sum(size for size in (_block_bytes(config, load), matrix) if size <= LOSS_KEPT_BYTES)
 
 
 def cache_bytes(config: ModelConfig, batch_size: int, n_tokens: int) -> int:

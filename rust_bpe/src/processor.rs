@@ -1,6 +1,6 @@
 //! What this processor has, asked once: a value of [`Avx2`], [`Avx512`] or [`Sha`] is the proof that code compiled for it may run.
 
-/// A processor that was found to have AVX2 and the bit instructions that came with it.
+/// A processor that was found to have AVX2 and the instructions that came with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
 
@@ -26,9 +26,10 @@ impl Sha {
 
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {
-    /// For functions of `avx2,bmi1,bmi2,lzcnt,popcnt`.
+    /// For functions of `avx2,fma,bmi1,bmi2,lzcnt,popcnt`.
     pub fn detect() -> Option<Self> {
         let has_all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("lzcnt")

@@ -1,6 +1,7 @@
 //! The slow twins: the same results by the most obvious way, for tests.
 
 pub mod encode;
+pub mod logits;
 pub mod pretokens;
 
 use std::cmp::Reverse;

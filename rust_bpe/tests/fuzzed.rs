@@ -8,6 +8,8 @@ mod checksum;
 mod common;
 #[path = "common/fuzzed_corpus.rs"]
 mod inputs;
+#[path = "common/fuzzed_logits.rs"]
+mod logits;
 #[path = "common/fuzzed_readers.rs"]
 mod readers;
 #[path = "common/fuzzed_text.rs"]
@@ -24,6 +26,14 @@ fn check(kept: &str, target: fn(&[u8])) {
         n_inputs += 1;
     }
     assert!(n_inputs > 0);
+}
+
+fn check_random(n_inputs: usize, target: fn(&[u8])) {
+    let mut generator = common::Generator::new(1);
+    for _ in 0..n_inputs {
+        let n_bytes = generator.below(3000);
+        target(&(0..n_bytes).map(|_| generator.below(256) as u8).collect::<Vec<_>>());
+    }
 }
 
 fn unescaped(line: &[u8]) -> Vec<u8> {
@@ -96,11 +106,13 @@ fn kept_words_are_refused_or_hold() {
 #[test]
 fn two_streams_are_hashed_as_each_alone() {
     check(include_str!("fuzzed/checksum.txt"), checksum::checksum);
-    let mut generator = common::Generator::new(1);
-    for _ in 0..300 {
-        let n_bytes = generator.below(3000);
-        checksum::checksum(&(0..n_bytes).map(|_| generator.below(256) as u8).collect::<Vec<_>>());
-    }
+    check_random(300, checksum::checksum);
+}
+
+#[test]
+fn rows_of_logits_give_what_their_definition_says() {
+    check(include_str!("fuzzed/logits.txt"), logits::logits);
+    check_random(2_000, logits::logits);
 }
 
 #[test]

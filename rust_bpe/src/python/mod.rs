@@ -4,6 +4,7 @@ mod errors;
 mod interrupt;
 mod job;
 mod learner;
+mod logits;
 mod names;
 mod pretokenize;
 mod tokenizer;
@@ -15,6 +16,7 @@ fn _bpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__build_profile__", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     job::register(module)?;
     learner::register(module)?;
+    logits::register(module)?;
     pretokenize::register(module)?;
     tokenizer::register(module)?;
     module.delattr("__all__") // the stub lists the names
