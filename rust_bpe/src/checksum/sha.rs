@@ -1,14 +1,15 @@
-//! Blocks of two streams compressed at once by the SHA instructions of x86: while one waits for its last round, the other
-//! goes on.
+//! Blocks compressed by the SHA instructions of x86, of two streams at once or in steps between those of other work: while
+//! one waits for its last round, the other goes on.
 //!
 //! The order of instructions is Intel's ("Intel SHA Extensions", 2013): a register has words a, b, e, f of the state and
 //! another one c, d, g, h; an instruction does two rounds, and others make the words of the next sixteen.
 
 #![allow(unsafe_code)] // a call of a function compiled for a processor that was asked; two streams in 0.55 of their time
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::{Block, State};
+use super::{Block, State, Stream};
 use crate::processor::Sha;
 
 /// Compresses as many blocks of one stream as of the other.
@@ -22,22 +23,75 @@ type Halves = [__m128i; 2];
 /// Sixteen words of a block, in four rounds' pieces.
 type Words = [__m128i; 4];
 
+/// A block that is being compressed, in sixteen steps of four rounds each.
+pub(crate) struct Compression {
+    before: Halves,
+    now: Halves,
+    words: Words,
+}
+
+impl Compression {
+    #[inline]
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    fn new(before: Halves, block: &Block) -> Self {
+        Self { before, now: before, words: words_of(block) }
+    }
+
+    /// All steps are to be taken, in their order.
+    #[inline]
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    fn step<const STEP: usize>(&mut self) {
+        four_rounds::<STEP>(&mut self.now, &mut self.words);
+    }
+
+    /// The same behind all that is done before and ahead of all that is done later: the compiler likes to put the steps of a
+    /// block together, where they wait for each other alone.
+    #[inline]
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    pub fn step_here<const STEP: usize>(&mut self) {
+        self.step::<STEP>();
+        // SAFETY: there is no instruction in it.
+        unsafe { asm!("/* {} */", inout(xmm_reg) self.now[0], options(nostack, preserves_flags)) };
+    }
+
+    #[inline]
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    fn finish(self) -> Halves {
+        let Self { before, now, .. } = self;
+        [_mm_add_epi32(now[0], before[0]), _mm_add_epi32(now[1], before[1])]
+    }
+}
+
+impl Stream<'_> {
+    /// The next block, of a stream that has one; [`Stream::end`] takes it when all its steps are taken.
+    #[inline]
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    pub fn begin(&mut self) -> Compression {
+        let block = self.take(1);
+        Compression::new(halves(self.state), &block[0])
+    }
+
+    #[inline]
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    pub fn end(&mut self, compression: Compression) {
+        *self.state = state_of(compression.finish());
+    }
+}
+
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
 fn enter(states: [&mut State; 2], [first, second]: [&[Block]; 2]) {
     let [mut one, mut two] = [halves(states[0]), halves(states[1])];
     for (first, second) in first.iter().zip(second) {
-        let before = [one, two];
-        let (mut these, mut those) = (words_of(first), words_of(second));
+        let (mut this, mut that) = (Compression::new(one, first), Compression::new(two, second));
         // A loop is not unrolled by itself, which takes twice the time: places among the words must be known.
         macro_rules! both {
-            ($($round:literal)*) => {$(
-                four_rounds::<$round>(&mut one, &mut these);
-                four_rounds::<$round>(&mut two, &mut those);
+            ($($step:literal)*) => {$(
+                this.step::<$step>();
+                that.step::<$step>();
             )*};
         }
         both!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-        one = sum(one, before[0]);
-        two = sum(two, before[1]);
+        (one, two) = (this.finish(), that.finish());
     }
     *states[0] = state_of(one);
     *states[1] = state_of(two);
@@ -87,12 +141,6 @@ fn state_of([abef, cdgh]: Halves) -> State {
     };
     let ([a, b, e, f], [c, d, g, h]) = (lanes(abef), lanes(cdgh));
     [a, b, c, d, e, f, g, h].map(|word| word as u32)
-}
-
-#[inline]
-#[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-fn sum(one: Halves, two: Halves) -> Halves {
-    [_mm_add_epi32(one[0], two[0]), _mm_add_epi32(one[1], two[1])]
 }
 
 /// FIPS 180-4, 4.2.2.

@@ -5,20 +5,93 @@
 use std::arch::x86_64::*;
 
 use super::Id;
-use super::lookup::{Entry, Keys, Look, Portable, Run, make_keys_by, run_by};
+use super::lookup::{Entry, Keys, Look, Portable, Run, make_key, make_keys_by, run_by};
 use super::words::{KEY_BITS, LOW_BYTES, SHORT_BYTES, ShortKey, ShortWords, count_of};
-use crate::processor::Avx2;
+use crate::checksum::{Stream, Streams};
+use crate::processor::{Avx2, Sha};
 use crate::token::TokenId;
 
 /// As [`super::lookup::make_keys`].
-pub(super) fn make_keys(avx2: Avx2, words: &ShortWords, text: &[u8], start: usize, ends: &[usize], keys: &mut Keys) {
-    // SAFETY: an `Avx2` exists only where the processor was found to have what this is compiled for.
-    unsafe { enter_make_keys(avx2, words, text, start, ends, keys) }
+pub(super) fn make_keys(
+    avx2: Avx2,
+    words: &ShortWords,
+    text: &[u8],
+    start: usize,
+    ends: &[usize],
+    keys: &mut Keys,
+    streams: &mut Streams,
+) {
+    // SAFETY: an `Avx2`, and a `Sha`, exist only where the processor was found to have what these are compiled for.
+    unsafe {
+        if !streams.left().is_empty() && Sha::detect().is_some() {
+            enter_make_keys_and_hash(avx2, words, text, start, ends, keys, streams);
+        } else {
+            enter_make_keys(avx2, words, text, start, ends, keys);
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn enter_make_keys(avx2: Avx2, words: &ShortWords, text: &[u8], start: usize, ends: &[usize], keys: &mut Keys) {
     make_keys_by(avx2, words, text, start, ends, keys);
+}
+
+/// Keys that are made beside the sixteen steps of a block, of 64 bytes: where they are words of English, text is hashed as
+/// fast as it is encoded.
+const KEYS: usize = 14;
+
+/// A step of hashing behind each key: the instructions of each fill the pauses of the other. Where a whole block is hashed
+/// after so many keys, it takes twice as long.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,sha")]
+fn enter_make_keys_and_hash(
+    avx2: Avx2,
+    words: &ShortWords,
+    text: &[u8],
+    mut start: usize,
+    ends: &[usize],
+    keys: &mut Keys,
+    streams: &mut Streams,
+) {
+    let mut n_made = 0;
+    for (ends, keys) in ends.as_chunks().0.iter().zip(keys.as_chunks_mut().0) {
+        match streams.left() {
+            [] => break,
+            [one] => make_some(avx2, words, text, start, ends, keys, [one]),
+            [one, two, ..] => make_some(avx2, words, text, start, ends, keys, [one, two]),
+        }
+        start = ends[KEYS - 1];
+        n_made += KEYS;
+    }
+    make_keys_by(avx2, words, text, start, &ends[n_made..], &mut keys[n_made..]);
+}
+
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,sha")]
+fn make_some<const N: usize>(
+    avx2: Avx2,
+    words: &ShortWords,
+    text: &[u8],
+    mut start: usize,
+    ends: &[usize; KEYS],
+    keys: &mut [(ShortKey, u64); KEYS],
+    mut streams: [&mut Stream; N],
+) {
+    let mut compressions = streams.each_mut().map(|stream| stream.begin());
+    macro_rules! each {
+        ($($step:literal)*) => {$(
+            keys[$step] = make_key(avx2, words, text, start, ends[$step]);
+            start = ends[$step];
+            for compression in &mut compressions {
+                compression.step_here::<$step>();
+            }
+        )*};
+    }
+    each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+    for compression in &mut compressions {
+        compression.step_here::<14>();
+        compression.step_here::<15>();
+    }
+    streams.into_iter().zip(compressions).for_each(|(stream, compression)| stream.end(compression));
 }
 
 /// As [`super::lookup::run`].

@@ -6,6 +6,7 @@
 
 use super::Id;
 use super::words::{KEY_BITS, NO_KEY, SHORT_BYTES, SPILLED, ShortKey, ShortWords, Width, count_of, short_key};
+use crate::checksum::Streams;
 use crate::processor::Avx2;
 use crate::token::TokenId;
 
@@ -31,7 +32,8 @@ pub(super) struct Run {
 /// The words of ids in an entry, and how many ids there are: none, or too many, where they are not the pre-token's.
 pub(super) type Entry = ([u64; 2], usize);
 
-/// Makes the keys of the pre-tokens of `text` from `start` on, which end at `ends`, at most [`STRETCH`] of them.
+/// Makes the keys of the pre-tokens of `text` from `start` on, which end at `ends`, at most [`STRETCH`] of them. Where the
+/// processor can, hashes some of `streams` meanwhile.
 pub(super) fn make_keys(
     processor: Option<Avx2>,
     words: &ShortWords,
@@ -39,10 +41,11 @@ pub(super) fn make_keys(
     start: usize,
     ends: &[usize],
     keys: &mut Keys,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused))] streams: &mut Streams,
 ) {
     match processor {
         #[cfg(target_arch = "x86_64")]
-        Some(processor) => super::avx2::make_keys(processor, words, text, start, ends, keys),
+        Some(processor) => super::avx2::make_keys(processor, words, text, start, ends, keys, streams),
         _ => make_keys_by(Portable, words, text, start, ends, keys),
     }
 }
@@ -82,15 +85,21 @@ pub(super) fn make_keys_by(
     text: &[u8],
     mut start: usize,
     ends: &[usize],
-    keys: &mut Keys,
+    keys: &mut [(ShortKey, u64)],
 ) {
     for (&end, place) in ends.iter().zip(keys) {
-        let key = look.key(text, start, end);
-        let hash = ShortWords::hash(&key);
-        words.prefetch(hash);
-        *place = (key, hash);
+        *place = make_key(look, words, text, start, end);
         start = end;
     }
+}
+
+/// The key of `text[start..end]` and its hash; its bucket is called.
+#[inline(always)]
+pub(super) fn make_key(look: impl Look, words: &ShortWords, text: &[u8], start: usize, end: usize) -> (ShortKey, u64) {
+    let key = look.key(text, start, end);
+    let hash = ShortWords::hash(&key);
+    words.prefetch(hash);
+    (key, hash)
 }
 
 /// [`run`] by one way to look.

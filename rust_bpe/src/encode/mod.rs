@@ -21,6 +21,7 @@ mod words_file;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::checksum::Streams;
 use crate::error::{Error, Result};
 use crate::merge::{Long, MAX_SCAN, MergeTable, Merger};
 use crate::special::Special;
@@ -75,6 +76,18 @@ impl Encoder {
     /// UTF-8 and for a character without a token; [`Error::PreTokenTooLong`]; [`Error::Setting`] when the largest id
     /// of the vocabulary does not fit `T`. Positions are bytes from the start of `text`.
     pub fn encode<T: Id>(&self, text: &[u8], special: Special, cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
+        self.encode_and_hash(text, special, cache, &mut Streams::default(), out)
+    }
+
+    /// The same, and hashes some of `streams` beside it.
+    pub fn encode_and_hash<T: Id>(
+        &self,
+        text: &[u8],
+        special: Special,
+        cache: &mut Cache,
+        streams: &mut Streams,
+        out: &mut Vec<T>,
+    ) -> Result<()> {
         self.check_fits::<T>()?;
         let specials = self.vocabulary.special_tokens();
         let find = |start| if special == Special::Text { None } else { specials.find(text, start) };
@@ -83,11 +96,11 @@ impl Encoder {
             if special == Special::Error {
                 return Err(self.forbidden(id, place.start as u64));
             }
-            self.ordinary(&text[start..place.start], start as u64, cache, out)?;
+            self.ordinary(&text[start..place.start], start as u64, cache, streams, out)?;
             out.push(T::from_id(id));
             start = place.end;
         }
-        self.ordinary(&text[start..], start as u64, cache, out)
+        self.ordinary(&text[start..], start as u64, cache, streams, out)
     }
 
     /// Appends the ids of a text that is one pre-token.
@@ -116,11 +129,18 @@ impl Encoder {
     }
 
     /// Encodes text without special tokens that begins at byte `offset` of its document.
-    fn ordinary<T: Id>(&self, text: &[u8], offset: u64, cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
+    fn ordinary<T: Id>(
+        &self,
+        text: &[u8],
+        offset: u64,
+        cache: &mut Cache,
+        streams: &mut Streams,
+        out: &mut Vec<T>,
+    ) -> Result<()> {
         cache.serve(self.serial, &self.known, self.width);
         let mut ends = std::mem::take(&mut cache.ends);
         let outcome = self.base.check(text).and_then(|()| {
-            if self.is_plain() { self.plain(text, out) } else { self.pretokens(text, cache, &mut ends, out) }
+            if self.is_plain() { self.plain(text, out) } else { self.pretokens(text, cache, &mut ends, streams, out) }
         });
         cache.ends = ends;
         outcome.map_err(|error| error.moved(offset))
@@ -131,7 +151,14 @@ impl Encoder {
     }
 
     /// The main loop: a batch of boundaries, then runs of pre-tokens that the cache's first table knows.
-    fn pretokens<T: Id>(&self, text: &[u8], cache: &mut Cache, ends: &mut Vec<usize>, out: &mut Vec<T>) -> Result<()> {
+    fn pretokens<T: Id>(
+        &self,
+        text: &[u8],
+        cache: &mut Cache,
+        ends: &mut Vec<usize>,
+        streams: &mut Streams,
+        out: &mut Vec<T>,
+    ) -> Result<()> {
         let mut splitter = self.vocabulary.pattern().splitter(text);
         let mut keys: lookup::Keys = [Default::default(); lookup::STRETCH];
         let mut ids = [T::default(); lookup::STRETCH * lookup::ROOM];
@@ -143,7 +170,7 @@ impl Encoder {
                 return Err(error);
             }
             for ends in ends.chunks(lookup::STRETCH) {
-                lookup::make_keys(cache.processor, &cache.tables.short, text, start, ends, &mut keys);
+                lookup::make_keys(cache.processor, &cache.tables.short, text, start, ends, &mut keys, streams);
                 let mut done = 0;
                 while done < ends.len() {
                     let Tables { short, spilled, .. } = &cache.tables;

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::Digest;
+
 use super::*;
+use crate::checksum::Sha256;
 use crate::merge::Heap;
 use crate::monitor::Monitor;
 use crate::pretokenize::Pattern;
@@ -305,5 +308,37 @@ fn saving_and_loading_is_the_identity() {
         let mut cache = Cache::new();
         let before = encoded(&Encoder::new(Arc::new(vocabulary)), &text, Special::Allow, &mut cache);
         assert_eq!(encoded(&Encoder::new(Arc::new(loaded)), &text, Special::Allow, &mut cache), before);
+    }
+}
+
+#[test]
+fn hashing_beside_encoding_changes_neither() {
+    let mut random = Random(11);
+    let text = random.text(&PARTS, 4_000, true);
+    let encoder = Encoder::new(Arc::new(trained(&text, "gpt2", 200, true, SpecialIds::End)));
+    for round in 0..40 {
+        let mut cache = Cache::new();
+        if round % 4 == 0 {
+            cache.processor = None;
+        }
+        let text = &text[..random.below(text.len())];
+        let mut hashed = Vec::new();
+        for _ in 0..round % 4 {
+            let n_parts = [3, 100, 8_000][random.below(3)];
+            hashed.push(random.text(&PARTS, n_parts, true));
+        }
+        let mut hashes = vec![Sha256::new(); hashed.len()];
+        let mut streams = Streams::default();
+        hashes.iter_mut().zip(&hashed).for_each(|(hash, bytes)| streams.push(hash, bytes));
+        let (mut ids, mut expected): (Vec<TokenId>, Vec<TokenId>) = Default::default();
+        for _ in 0..2 {
+            encoder.encode_and_hash(text, Special::Text, &mut cache, &mut streams, &mut ids).unwrap();
+            encoder.encode(text, Special::Text, &mut Cache::new(), &mut expected).unwrap();
+        }
+        streams.finish();
+        assert_eq!(ids, expected);
+        for (hash, bytes) in hashes.into_iter().zip(&hashed) {
+            assert_eq!(hash.finish()[..], sha2::Sha256::digest(bytes)[..]);
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The pass that writes: blocks encoded by all threads, their ids put into the files in order.
 
 use super::Reading;
-use super::output::{Chunk, Files, Made, Output, SideReport, Written};
+use super::output::{Made, Output, Written};
+use super::side::{Chunk, Files, SideReport};
+use crate::checksum::Streams;
 use crate::corpus::{Block, Corpus, Pass, Side, Source, Stretch, Survey, SurveyOptions, Totals};
 use crate::encode::{Cache, Encoder, Id, KnownWords};
 use crate::error::Result;
@@ -54,12 +56,13 @@ fn encode_as<T: Id>(
     let output = Output::<T>::new(files, reading.n_threads)?;
     let block_encoder = BlockEncoder { reading, encoder: TextEncoder::new(reading.corpus, encoder), end_of_text };
     let work = |cache: &mut Cache, block: &mut Block, looked: Result<()>| {
-        let encoded = looked.and_then(|()| block_encoder.encode(cache, block, output.chunks()));
-        let put = encoded.and_then(|chunks| {
+        let chunks = output.chunks();
+        let encode = |streams: &mut Streams| looked.and_then(|()| block_encoder.encode(cache, block, streams, chunks));
+        let left = output.beside(encode).and_then(|encoded| {
             let text = block.take_unhashed(|| output.text_buffer()).map(|text| (block.input, text));
-            output.put(block.index, Made { chunks, text }, reading.monitor)
+            output.leave(block.index, Made { chunks: encoded?, text }, reading.monitor)
         });
-        put.inspect_err(|_| output.abort())
+        left.inspect_err(|_| output.abort())
     };
     let Reading { corpus, n_threads, monitor, .. } = *reading;
     let (caches, mut sources, totals) = match way {
@@ -87,12 +90,18 @@ struct BlockEncoder<'r> {
 }
 
 impl BlockEncoder<'_> {
-    /// Fills empty `chunks`.
-    fn encode<T: Id>(&self, cache: &mut Cache, block: &Block, mut chunks: [Chunk<T>; 2]) -> Result<[Chunk<T>; 2]> {
+    /// Fills empty `chunks`; some of `streams` is hashed meanwhile.
+    fn encode<T: Id>(
+        &self,
+        cache: &mut Cache,
+        block: &Block,
+        streams: &mut Streams,
+        mut chunks: [Chunk<T>; 2],
+    ) -> Result<[Chunk<T>; 2]> {
         let Reading { corpus, survey, split, .. } = self.reading;
         survey.parts(corpus, split, block, |part| {
             let chunk = &mut chunks[usize::from(part.side == Side::Val)];
-            let encoded = self.encoder.encode(block.input, part.text, cache, &mut chunk.ids);
+            let encoded = self.encoder.encode(block.input, part.text, cache, streams, &mut chunk.ids);
             encoded.map_err(|error| block.in_document(part.document, part.offset, error))?;
             chunk.text_bytes += part.text.len() as u64;
             if part.ends {
@@ -120,11 +129,19 @@ impl<'c> TextEncoder<'c> {
         Self { corpus, encoder, markers }
     }
 
-    /// Appends the ids of `text`, a document of an input or a piece of one. Errors count bytes from its start.
-    pub fn encode<T: Id>(&self, input: usize, text: &[u8], cache: &mut Cache, ids: &mut Vec<T>) -> Result<()> {
+    /// Appends the ids of `text`, a document of an input or a piece of one, and hashes some of `streams`. Errors count bytes
+    /// from the start of `text`.
+    fn encode<T: Id>(
+        &self,
+        input: usize,
+        text: &[u8],
+        cache: &mut Cache,
+        streams: &mut Streams,
+        ids: &mut Vec<T>,
+    ) -> Result<()> {
         self.corpus.stretches(input, text, |start, stretch| match stretch {
             Stretch::Text(text) => {
-                let encoded = self.encoder.encode(text, Special::Text, cache, ids);
+                let encoded = self.encoder.encode_and_hash(text, Special::Text, cache, streams, ids);
                 encoded.map_err(|error| error.moved(start as u64))
             }
             Stretch::Special(number) => {
@@ -137,7 +154,7 @@ impl<'c> TextEncoder<'c> {
     /// How many ids `text` has.
     pub fn count(&self, input: usize, text: &[u8], cache: &mut Cache) -> Result<u64> {
         let mut ids: Vec<TokenId> = Vec::new();
-        self.encode(input, text, cache, &mut ids)?;
+        self.encode(input, text, cache, &mut Streams::default(), &mut ids)?;
         Ok(ids.len() as u64)
     }
 }

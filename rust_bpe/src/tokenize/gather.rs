@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::notes::{NO_WORD, Note, SideNote};
-use super::output::{Chunk, Files, Made, Output, Written};
+use super::output::{Made, Output, Written};
+use super::side::{Chunk, Files};
 use crate::corpus::Markers;
 use crate::encode::{Cache, Encoder, Id};
 use crate::error::{Error, Result};

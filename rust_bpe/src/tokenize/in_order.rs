@@ -10,9 +10,9 @@ use crate::monitor::Monitor;
 /// How often a waiting thread looks whether the job was cancelled.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Hands items numbered from 0 to one consumer in the order of their numbers. Early items wait here, so many bytes of
-/// them: further threads are held until the late one has come. While one thread is at the consumer, others leave their
-/// items and go on.
+/// Hands items numbered from 0 to one consumer in the order of their numbers. Items wait here, so many bytes of them:
+/// further threads are held until the late one has come. While one thread is at the consumer, others leave their items and
+/// go on.
 pub(super) struct InOrder<T, C> {
     state: Mutex<State<T, C>>,
     moved: Condvar,
@@ -36,48 +36,48 @@ impl<T, C> InOrder<T, C> {
         Self { state: Mutex::new(state), moved: Condvar::new(), most_waiting_bytes }
     }
 
-    /// Gives item `number`, of a size in bytes, to `consume` when its turn has come, with all that waited for it, and what that
-    /// makes of each to `finish`, which threads do side by side. Where another thread is at the consumer, it does so.
+    /// Leaves item `number`, of a size in bytes, for its turn. Where there is no room, it does those of other items by
+    /// `consume`, which takes and gives back, or waits.
     ///
     /// # Errors
-    /// Those of `consume` and `finish`; [`Error::Cancelled`] by the monitor or after [`InOrder::abort`].
-    pub fn put<R>(
+    /// Those of `consume`; [`Error::Cancelled`] by the monitor or after [`InOrder::abort`].
+    pub fn leave(
         &self,
         number: usize,
         (item, size): (T, usize),
         monitor: &Monitor,
-        mut consume: impl FnMut(&mut C, T) -> Result<R>,
-        mut finish: impl FnMut(R) -> Result<()>,
+        mut consume: impl FnMut((C, T)) -> Result<()>,
     ) -> Result<()> {
         let mut state = self.lock();
         while state.next != number && state.waiting_bytes + size > self.most_waiting_bytes {
+            if let Some(taken) = state.take() {
+                drop(state);
+                consume(taken)?;
+                state = self.lock();
+                continue;
+            }
             if state.aborted {
                 return Err(Error::Cancelled);
             }
             monitor.advance(0)?;
             state = self.moved.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
+        if state.next == number {
+            self.moved.notify_all(); // who waits may consume it
+        }
         state.waiting.insert(number, (item, size));
         state.waiting_bytes += size;
-        drop(state);
-        while let Some((mut consumer, item)) = self.take() {
-            let made = consume(&mut consumer, item)?;
-            self.give_back(consumer);
-            finish(made)?;
-        }
         Ok(())
     }
 
-    /// The consumer and the item whose turn it is, where both are here.
-    fn take(&self) -> Option<(C, T)> {
+    /// The consumer and the item whose turn it is, where both are here and more than so many items wait. The turn of the next
+    /// one comes when the consumer is given back.
+    pub fn take_beyond(&self, n_waiting: usize) -> Option<(C, T)> {
         let mut state = self.lock();
-        let next = state.next;
-        let (item, size) = state.consumer.is_some().then(|| state.waiting.remove(&next)).flatten()?;
-        state.waiting_bytes -= size;
-        state.consumer.take().map(|consumer| (consumer, item))
+        if state.waiting.len() > n_waiting { state.take() } else { None }
     }
 
-    fn give_back(&self, consumer: C) {
+    pub fn give_back(&self, consumer: C) {
         let mut state = self.lock();
         state.consumer = Some(consumer);
         state.next += 1;
@@ -100,6 +100,14 @@ impl<T, C> InOrder<T, C> {
     }
 }
 
+impl<T, C> State<T, C> {
+    fn take(&mut self) -> Option<(C, T)> {
+        let (item, size) = self.consumer.is_some().then(|| self.waiting.remove(&self.next)).flatten()?;
+        self.waiting_bytes -= size;
+        self.consumer.take().map(|consumer| (consumer, item))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,15 +121,25 @@ mod tests {
                 let (order, monitor) = (&order, &monitor);
                 scope.spawn(move || {
                     for number in (thread..200).step_by(4) {
-                        let push = |all: &mut Vec<_>, item| {
+                        let push = |(mut all, item): (Vec<_>, _)| {
                             all.push(item);
+                            order.give_back(all);
                             Ok(())
                         };
-                        order.put(number, (number, 1), monitor, push, Ok).unwrap();
+                        if let Some(taken) = order.take_beyond(0) {
+                            push(taken).unwrap();
+                        }
+                        order.leave(number, (number, 1), monitor, push).unwrap();
+                        while let Some(taken) = order.take_beyond(1) {
+                            push(taken).unwrap();
+                        }
                     }
                 });
             }
         });
+        let (mut all, last) = order.take_beyond(0).unwrap();
+        all.push(last);
+        order.give_back(all);
         assert_eq!(order.into_consumer(), Some((0..200).collect()));
     }
 
@@ -131,7 +149,7 @@ mod tests {
             let order = InOrder::new((), 0);
             let monitor = Monitor::new();
             std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| order.put(1, ((), 1), &monitor, |(), ()| Ok(()), Ok));
+                let waiting = scope.spawn(|| order.leave(1, ((), 1), &monitor, |_| Ok(())));
                 if by_abort {
                     order.abort()
                 } else {

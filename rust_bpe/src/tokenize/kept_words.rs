@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::output::Files;
+use super::side::Files;
 use crate::encode::KnownWords;
 use crate::error::Result;
 use crate::vocabulary::Vocabulary;

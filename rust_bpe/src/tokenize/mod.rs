@@ -14,6 +14,7 @@ mod learn;
 mod limit;
 mod notes;
 mod output;
+mod side;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use kept_words::KeptWords;
 pub use kept_words::WORDS_FILE;
 pub use learn::{AUTO_VOCAB_SIZES, BaseAlphabet, Bpe};
 pub use notes::NOTE_BYTES;
-pub use output::{SideReport, TokenFile};
+pub use side::{SideReport, TokenFile};
 
 /// What to make of which text.
 pub struct Job {
@@ -169,7 +170,7 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     let end_of_text_id = id_of(&vocabulary);
     let has_val = split != Split::None || corpus.inputs.iter().any(|input| input.side == Side::Val);
     let files =
-        output::Files { folder: plan.out.clone(), dtype: vocabulary.dtype(), shard_tokens: plan.shard_tokens, has_val };
+        side::Files { folder: plan.out.clone(), dtype: vocabulary.dtype(), shard_tokens: plan.shard_tokens, has_val };
     let tokenizer_json = vocabulary.to_json();
     let tokenizer_sha256: [u8; 32] = Sha256::digest(&tokenizer_json).into();
     files.write("tokenizer.json", &tokenizer_json)?;
@@ -218,7 +219,7 @@ fn write_ids(
     encoder: &Encoder,
     counted: Option<learn::Counted>,
     end_of_text: Option<TokenId>,
-    files: &output::Files,
+    files: &side::Files,
 ) -> Result<encode::Encoded> {
     match counted {
         None => encode::encode(reading, way, encoder, end_of_text, files),
