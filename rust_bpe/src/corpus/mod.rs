@@ -163,6 +163,13 @@ impl Corpus {
         cut.or((start > 0).then_some(start))
     }
 
+    /// Bytes that will be read at most, of packed inputs as they lie on disk.
+    pub fn size_bytes(&self) -> u64 {
+        let size = |input: &Input| input.path.metadata().map_or(0, |found| found.len());
+        let sizes = self.inputs.iter().enumerate();
+        sizes.map(|(number, input)| size(input).min(self.limit_of(number).unwrap_or(u64::MAX))).sum()
+    }
+
     fn limit_of(&self, input: usize) -> Option<u64> {
         self.limits.get(input).copied().flatten()
     }

@@ -8,9 +8,15 @@ use crate::merge::{Batch, Long, Merger};
 use crate::processor::Avx2;
 use crate::token::TokenId;
 
+/// Of text, for each word that is met in it for the first time. English has one in 570, of 74 MB; fewer words than that make
+/// the table grow, more make it larger than it has to be.
+const BYTES_A_WORD: u64 = 1 << 10;
+
 /// The private memory of one encoding thread. Bounded; ids do not depend on it.
 pub struct Cache {
     serial: u64,
+    /// How many words there are likely to be; the table of short ones is as large as they make it from the start.
+    n_words: usize,
     pub(super) processor: Option<Avx2>,
     pub(super) tables: Tables,
     pub(super) merger: Merger,
@@ -32,6 +38,7 @@ impl Cache {
     pub fn new() -> Self {
         Self {
             serial: 0,
+            n_words: 0,
             processor: Avx2::detect(),
             tables: Tables::default(),
             merger: Merger::default(),
@@ -41,6 +48,11 @@ impl Cache {
             missed: Vec::new(),
             batch: Batch::default(),
         }
+    }
+
+    /// One for a text of so many bytes.
+    pub fn for_text(n_bytes: u64) -> Self {
+        Self { n_words: (n_bytes / BYTES_A_WORD) as usize, ..Self::new() }
     }
 
     /// One for a text of which little may be held: it remembers 256 KiB of words, more slowly.
@@ -53,7 +65,7 @@ impl Cache {
     pub(super) fn serve(&mut self, serial: u64, known: &KnownWords, width: Width) {
         if self.serial != serial {
             self.serial = serial;
-            self.tables = if self.tables.is_small() { Tables::small() } else { Tables::of(known, width) };
+            self.tables = if self.tables.is_small() { Tables::small() } else { Tables::of(known, self.n_words, width) };
         }
     }
 }

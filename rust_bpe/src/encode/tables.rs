@@ -50,12 +50,12 @@ impl Tables {
     }
 
     /// With what is known of some words, the first of them with the best places.
-    pub fn of(known: &KnownWords, width: Width) -> Self {
+    pub fn of(known: &KnownWords, n_words: usize, width: Width) -> Self {
         let mut tables = Self::new(width);
         let count = |lengths: std::ops::RangeInclusive<usize>| {
             known.iter().filter(|(word, _)| lengths.contains(&word.len())).count()
         };
-        tables.short.reserve(count(1..=SHORT_BYTES));
+        tables.short.reserve(count(1..=SHORT_BYTES).max(n_words));
         tables.medium.reserve(count(SHORT_BYTES + 1..=MEDIUM_BYTES));
         for index in (0..known.len()).rev() {
             // The table is larger than the caches: what is put there soon is called into them.

@@ -65,14 +65,15 @@ fn encode_as<T: Id>(
         left.inspect_err(|_| output.abort())
     };
     let Reading { corpus, n_threads, monitor, .. } = *reading;
+    let cache = || Cache::for_text(corpus.size_bytes());
     let (caches, mut sources, totals) = match way {
         Way::Pass(pass) => {
             let work = |cache: &mut Cache, block: &mut Block| work(cache, block, Ok(()));
-            let (caches, sources) = corpus.each_block(pass, n_threads, monitor, Cache::new, work)?;
+            let (caches, sources) = corpus.each_block(pass, n_threads, monitor, cache, work)?;
             (caches, sources, None)
         }
         Way::Surveying(options) => {
-            let (survey, caches) = Survey::with(corpus, Pass::Worked(None), options, monitor, Cache::new, work)?;
+            let (survey, caches) = Survey::with(corpus, Pass::Worked(None), options, monitor, cache, work)?;
             (caches, survey.sources, Some(survey.totals))
         }
     };
