@@ -85,7 +85,7 @@ impl<'f, T: Id> Output<'f, T> {
     }
 
     /// The same, but the only thread leaves the last one for [`Output::beside`]. Of several, one would hold the writers while it
-    /// encodes, and hash what the others left, which is in their caches: two took 6 % longer.
+    /// encodes, and hash what the others left, which is in their caches: two took 4 to 12 % longer.
     pub fn leave(&self, block: usize, made: Made<T>, monitor: &Monitor) -> Result<()> {
         self.leave_but(usize::from(self.is_alone), block, made, monitor)
     }
