@@ -66,7 +66,8 @@ def by_extension(
     losses_R = _bpe.losses_of_rows(
         logits_RW.detach().view(_BITS[logits_RW.dtype]).numpy(),
         n_ids,
-        None if bias_V is None else bias_V.detach().float().numpy(),
+        # A copy: what numpy looks at can never be resized again, and FSDP empties its parameters so.
+        None if bias_V is None else bias_V.detach().to(torch.float32, copy=True).numpy(),
         targets_R.numpy(),
         gradient,
         torch.get_num_threads(),

@@ -98,6 +98,13 @@ def test_extension_is_what_a_cpu_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken == ["by_extension", "by_extension", "by_chunks", "by_chunks"]
 
 
+def test_extension_leaves_a_bias_that_can_be_emptied() -> None:
+    """FSDP frees a gathered parameter by resizing its storage."""
+    bias_V = torch.zeros(3)
+    by_extension(torch.zeros(1, 3), bias_V, torch.zeros(1, dtype=torch.int64), 3, gradient=True)
+    bias_V.untyped_storage().resize_(0)
+
+
 def test_extension_refuses_what_does_not_fit() -> None:
     rows, targets = torch.zeros(2, 3), torch.tensor([0, 3])
     with pytest.raises(ConfigError, match="the target 3 is none of 3 ids"):
