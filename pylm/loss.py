@@ -123,10 +123,11 @@ class _Head:
             if before_WD is None:
                 return torch.mm(grad_RW.T, x_RD, out_dtype=torch.float32)
             return torch.addmm(before_WD, grad_RW.T, x_RD, out_dtype=torch.float32, out=before_WD)
-        if grad_RW.dtype == torch.float32 and before_WD is None:
-            return times_transposed(grad_RW.T, x_RD.T)
-        if before_WD is not None and grad_RW.dtype == torch.float32 and not is_faster(grad_RW, x_RD):
-            return before_WD.addmm_(grad_RW.T, x_RD)
+        if grad_RW.dtype == torch.float32:
+            if before_WD is None:
+                return times_transposed(grad_RW.T, x_RD.T)
+            if not is_faster(grad_RW, x_RD):
+                return before_WD.addmm_(grad_RW.T, x_RD)
         n_rows = max(1, PIECE_BYTES // (x_RD.shape[1] * x_RD.itemsize))
         shape = (grad_RW.shape[1], x_RD.shape[1])
         sum_WD = x_RD.new_empty(shape, dtype=torch.float32) if before_WD is None else before_WD

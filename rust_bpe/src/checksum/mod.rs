@@ -7,7 +7,7 @@
 //! work, are compressed here; it compresses all others, and is the twin in tests.
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod sha;
+mod sha;
 
 use sha2::block_api::compress256;
 

@@ -65,7 +65,8 @@ fn encode_as<T: Id>(
         left.inspect_err(|_| output.abort())
     };
     let Reading { corpus, n_threads, monitor, .. } = *reading;
-    let cache = || Cache::for_text(corpus.size_bytes());
+    let n_bytes = corpus.size_bytes();
+    let cache = || Cache::for_text(n_bytes);
     let (caches, mut sources, totals) = match way {
         Way::Pass(pass) => {
             let work = |cache: &mut Cache, block: &mut Block| work(cache, block, Ok(()));

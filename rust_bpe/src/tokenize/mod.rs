@@ -140,7 +140,7 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
     let mut times = Times::default();
     let end_of_text = job.check()?;
     let (mut corpus, plan) = job.into_parts(end_of_text.as_deref())?;
-    let source_bytes = corpus.inputs.iter().map(|input| input.path.metadata().map_or(0, |found| found.len())).sum();
+    let source_bytes = corpus.size_bytes();
     let id_of =
         |vocabulary: &Vocabulary| end_of_text.as_deref().and_then(|name| vocabulary.special_tokens().id_of(name));
 
