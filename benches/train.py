@@ -3,11 +3,12 @@
 Contenders of the same layers, width, heads, vocabulary, context, batch and precision, with fused AdamW, in one process:
 ours; a model of nanoGPT's shape written here; Llama of transformers, if that is installed; each plain and compiled.
 Rounds are interleaved, each figure is the median of three; compiling and first steps are not counted. On a CPU all of
-them get large tensors in huge pages, as `pylm train` has them.
+them get large tensors in huge pages and a frozen heap of Python, as `pylm train` has them.
 """
 
 import argparse
 import copy
+import gc
 import statistics
 import time
 from functools import partial
@@ -110,6 +111,8 @@ def compare(name: str, device: torch.device, dtype: str, compile_ours: bool, rou
     steps = contenders(shape, device, dtype, compile_ours)
     for step in steps.values():
         seconds(step, 3, device)
+    gc.collect()
+    gc.freeze()  # as `pylm train` has it: collections need not look through what stays
     counts = {label: max(2, int(round_s / (seconds(step, 2, device) / 2))) for label, step in steps.items()}
     rounds = [
         {

@@ -23,8 +23,11 @@ def split(pattern: str, text: bytes) -> NDArray[np.uint64]:
 def pattern_regex(pattern: str) -> str | None:
     """Return a pattern's regular expression as tokenizer.json holds it; None for `none`. See split."""
 
-def has_fast_rows() -> bool:
-    """Whether losses_of_rows is the fast way on this processor."""
+def has_fast_kernels() -> bool:
+    """Whether losses_of_rows and mix_heads are the fast way on this processor."""
+
+def adopt_threads(library: PathLike[str]) -> bool:
+    """Let them take the threads of GNU's OpenMP at this path, if the process has loaded it; return whether they do."""
 
 def losses_of_rows(
     logits: NDArray[np.float32] | NDArray[np.uint16],
@@ -41,6 +44,38 @@ def losses_of_rows(
 
     Raises ConfigError for lengths that do not fit and for a target that is no column.
     """
+
+def mix_heads(
+    projected: NDArray[np.float32] | NDArray[np.uint16],
+    mixed: NDArray[np.float32] | NDArray[np.uint16],
+    n_heads: int,
+    kv_heads: int,
+    norm: str,
+    eps: float,
+    angles: NDArray[np.float32] | None,
+    threads: int,
+) -> None:
+    """Fill `mixed` (B, T, H x d) with softmax(q k / sqrt(d)) v over each position and those before it.
+
+    `projected` (B, T, (H + 2 K) x d) holds H heads of queries, K of keys, K of values, float32 or the bits of bfloat16,
+    as `mixed`; both are contiguous. Queries and keys are normalised (`norm`: none, layer, rms) and their neighbouring
+    features turned by `angles` (T x d / 2 x 2,), cosine and sine.
+
+    Raises ConfigError for lengths that do not fit and for a head that is no multiple of 16 numbers.
+    """
+
+def mix_heads_backward(
+    projected: NDArray[np.float32] | NDArray[np.uint16],
+    grad_mixed: NDArray[np.float32] | NDArray[np.uint16],
+    grad_projected: NDArray[np.float32] | NDArray[np.uint16],
+    n_heads: int,
+    kv_heads: int,
+    norm: str,
+    eps: float,
+    angles: NDArray[np.float32] | None,
+    threads: int,
+) -> None:
+    """Fill `grad_projected` with the gradient of `projected` for that of the mixed values. See mix_heads."""
 
 @final
 class Tokenizer:

@@ -1,7 +1,7 @@
 """What the loss head makes of a block of logits, in place: each row's loss and the gradient of its logits.
 
 On a GPU one kernel (pylm.logits_kernel) reads the logits twice and writes them once; on a CPU that has the instructions
-the extension does it (rust_bpe/src/logits), row by row. Elsewhere torch does, by a few rows at a time: its passes then
+the extension does it, row by row. Elsewhere torch does, by a few rows at a time: its passes then
 find them in the processor's cache. 1,024 rows, V 32,000, bfloat16, one core of an EPYC: 47 ms by torch's chunks, 130
 with the whole block in each pass; on a slower one 112 by chunks and 28 by the extension.
 """
@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from pylm import _bpe
+from pylm import _bpe, kernels
 
 # Axes: R rows, V vocabulary, W columns of the block: V and perhaps some that pad it, C rows of a chunk.
 
@@ -19,9 +19,6 @@ IGNORED = -1  # a target that is none: its loss and its gradient are 0
 
 # Of float32 numbers for each of torch's threads: what its own cache holds.
 CHUNK_BYTES = 1 << 20
-
-# What the extension takes a number as: numpy has no bfloat16.
-_BITS = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}
 
 
 def to_losses(logits_RW: Tensor, bias_V: Tensor | None, targets_R: Tensor, n_ids: int) -> Tensor:
@@ -44,7 +41,7 @@ def _each_row(
         from pylm.logits_kernel import each_row
 
         return each_row(logits_RW, bias_V, targets_R, n_ids, gradient=gradient)
-    if logits_RW.dtype in _BITS and logits_RW.device.type == "cpu" and _bpe.has_fast_rows():
+    if kernels.can_take(logits_RW):
         return by_extension(logits_RW, bias_V, targets_R, n_ids, gradient=gradient)
     return by_chunks(logits_RW, bias_V, targets_R, n_ids, gradient=gradient)
 
@@ -64,7 +61,7 @@ def by_extension(
 ) -> Tensor:
     """By the extension, a row at a time; float32 or bfloat16 on a CPU, its columns side by side."""
     losses_R = _bpe.losses_of_rows(
-        logits_RW.detach().view(_BITS[logits_RW.dtype]).numpy(),
+        kernels.as_array(logits_RW),
         n_ids,
         # A copy: what numpy looks at can never be resized again, and FSDP empties its parameters so.
         None if bias_V is None else bias_V.detach().to(torch.float32, copy=True).numpy(),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pylm import _bpe
 from pylm.accounting.counts import (
     forward_flops,
     forward_flops_by_part,
@@ -20,6 +21,8 @@ from pylm.accounting.shape import shape_of
 from pylm.models.build import build_model
 from pylm.models.config import ModelConfig
 from pylm.models.presets import PRESETS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = {"vocab_size": 50, "n_layers": 3, "width": 32, "n_heads": 4, "mlp_hidden": 48, "max_context": 40}
 SWITCHES: list[dict[str, object]] = [
@@ -150,9 +153,14 @@ def course_model(n_layers: int, width: int, n_heads: int) -> ModelConfig:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("width", [32, 64])  # heads that torch mixes, and those that the extension does
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_activations_are_those_that_autograd_keeps(switches: dict[str, object], dropout: float) -> None:
-    config = ModelConfig(**(SMALL | switches | {"dropout": dropout}))  # type: ignore[arg-type]
+def test_activations_are_those_that_autograd_keeps(
+    switches: dict[str, object], width: int, dropout: float
+) -> None:
+    if width == 64 and not _bpe.has_fast_kernels():
+        pytest.skip("a processor without multiply-and-add")
+    config = ModelConfig(**(SMALL | switches | {"dropout": dropout, "width": width}))  # type: ignore[arg-type]
     kept = kept_bytes(config, 2, 24)
     assert activation_bytes(config, Load(micro_batch=2, context=24)) == pytest.approx(kept, rel=0.002)
 
@@ -175,16 +183,20 @@ def test_activations_of_compressed_attention_are_those_that_autograd_keeps(
     assert activation_bytes(config, Load(micro_batch=2, context=context)) == pytest.approx(kept, rel=0.002)
 
 
+@pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("context", [24, 400])
 @pytest.mark.parametrize("switches", [*SWITCHES, {"attention": "compressed"}], ids=str)
 def test_activations_in_16_bits_are_those_that_autograd_keeps(
-    switches: dict[str, object], context: int
+    switches: dict[str, object], context: int, width: int
 ) -> None:
-    config = ModelConfig(**(SMALL | {"max_context": 400} | switches))  # type: ignore[arg-type]
+    if width == 64 and not _bpe.has_fast_kernels():
+        pytest.skip("a processor without multiply-and-add")
+    config = ModelConfig(**(SMALL | {"max_context": 400, "width": width} | switches))  # type: ignore[arg-type]
     kept = kept_bytes(config, 2, context, "bfloat16") + 2 * context * 2 * shape_of(config).head.n_in
     found = activation_bytes(config, Load(micro_batch=2, context=context, dtype="bfloat16"))
-    # Norms of heads, and those of stacks, take copies by rules of their own; LayerNorm's gains are copied too.
-    assert found == pytest.approx(kept, rel=0.2 if config.qk_norm or config.family == "stacks" else 0.003)
+    # Norms of heads, and those of stacks, take copies by rules of their own; LayerNorm's gains are copied too, and its
+    # statistics are in 16 bits.
+    assert found == pytest.approx(kept, rel=0.2 if config.qk_norm or config.family == "stacks" else 0.01)
 
 
 def kept_bytes(config: ModelConfig, batch_size: int, context: int, dtype: str = "float32") -> int:

@@ -14,6 +14,7 @@ from pylm.accounting.devices import GPUS
 from pylm.accounting.estimate import GIB, check_fits, estimate, fitting_micro_batch, largest_micro_batch
 from pylm.accounting.memory import (
     EXPLICIT_POSITIONS,
+    FUSED_LANES,
     LOSS_BLOCK_BYTES,
     LOSS_KEPT_BYTES,
     LOSS_MIN_ROWS,
@@ -28,6 +29,7 @@ from pylm.loss import BLOCK_BYTES, KEPT_BYTES, MIN_ROWS
 from pylm.measure import available_bytes, training_flops_per_s
 from pylm.models.config import ModelConfig
 from pylm.models.explicit import MAX_POSITIONS
+from pylm.models.fused import LANES
 from pylm.models.presets import PRESETS
 from pylm.progress import duration
 
@@ -37,7 +39,7 @@ LOAD = Load(micro_batch=16, context=1024)
 
 def test_the_loss_head_has_the_blocks_that_memory_counts() -> None:
     assert (LOSS_BLOCK_BYTES, LOSS_KEPT_BYTES, LOSS_MIN_ROWS) == (BLOCK_BYTES, KEPT_BYTES, MIN_ROWS)
-    assert EXPLICIT_POSITIONS == MAX_POSITIONS
+    assert (EXPLICIT_POSITIONS, FUSED_LANES) == (MAX_POSITIONS, LANES)
 
 
 def test_s0s_step_needs_less_than_half_of_its_20_gib() -> None:

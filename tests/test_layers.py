@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Lowest first. Modules on one line may not import each other; a package stands for all its files.
 PYTHON_LAYERS: list[list[str]] = [
     ["errors", "_bpe"],
-    ["files", "progress", "published", "allocator"],
+    ["files", "progress", "published", "allocator", "kernels"],
     ["models.config", "corpus", "tokenizer", "dataset_info", "folders", "parquet"],
     ["models.presets", "made_up", "dataset"],
     ["config", "tokenize", "tokenizer_stats", "vocabulary_facts"],
@@ -35,7 +35,7 @@ PYTHON_LAYERS: list[list[str]] = [
 RUST_LAYERS: list[list[str]] = [
     ["token", "memory", "processor", "parallel"],
     ["error", "checksum"],
-    ["monitor", "logits"],
+    ["monitor", "kernels"],
     ["pretokenize", "special"],
     ["words", "merge"],
     ["train"],

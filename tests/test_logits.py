@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pylm import _bpe, logits
+from pylm import kernels, logits
 from pylm.errors import ConfigError
 from pylm.logits import IGNORED, by_chunks, by_extension, to_gradients, to_losses
 
@@ -92,7 +92,7 @@ def test_extension_is_what_a_cpu_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("by_extension", "by_chunks"):
         monkeypatch.setattr(logits, name, lambda *_, _name=name, **__: taken.append(_name))
     for dtype, is_fast in ((torch.float32, True), (torch.bfloat16, True), (torch.bfloat16, False)):
-        monkeypatch.setattr(_bpe, "has_fast_rows", lambda is_fast=is_fast: is_fast)
+        monkeypatch.setattr(kernels, "_are_fast", lambda is_fast=is_fast: is_fast)
         to_losses(torch.zeros(1, 3, dtype=dtype), None, torch.zeros(1, dtype=torch.int64), 3)
     to_gradients(torch.zeros(1, 3, dtype=torch.float16), None, torch.zeros(1, dtype=torch.int64), 3)
     assert taken == ["by_extension", "by_extension", "by_chunks", "by_chunks"]

@@ -599,7 +599,7 @@ def test_out_of_memory_says_what_would_fit(home: Path, monkeypatch: pytest.Monke
     large = Config(
         "auto", ModelConfig(), train=TrainConfig(steps=1, batch_size=64, micro_batch=64, context=1024)
     )
-    assert what_fits(large, 16 << 30).startswith("--micro-batch 8 needs 10.")
+    assert what_fits(large, 16 << 30).startswith("--micro-batch 8 needs 9.71")
     assert "--micro-batch 32" in what_fits(large, 1 << 40), "the estimate was too low: less than it"
     monkeypatch.setattr(Stepper, "step", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
     with pytest.raises(RuntimeError, match="another"), contextlib.chdir(home):

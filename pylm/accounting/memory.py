@@ -1,9 +1,9 @@
 """Memory of training, by part, and its peak: what autograd keeps of each block, as our models are written.
 
-The scores are not among it: torch's fused attention recomputes them, except on a CPU with dropout, where it has no
-fused kernel, and in bfloat16 there, where short windows do without it. With an arithmetic of 16 bits (autocast) what
-blocks keep takes half, and their matrices are there once more in 16 bits. A GPU's blocks are compiled, which spares
-SwiGLU one number of four.
+The scores are not among it: fused attention recomputes them, except on a CPU with dropout, for which there is no such
+kernel, and in bfloat16 there, where short windows of heads that the extension does not take do without it. With an
+arithmetic of 16 bits (autocast) what blocks keep takes half, and their matrices are there once more in 16 bits. A GPU's
+blocks are compiled, which spares SwiGLU one number of four.
 """
 
 from collections import defaultdict
@@ -21,6 +21,7 @@ LOSS_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 384 << 20}  # those of pylm.loss, w
 LOSS_KEPT_BYTES = 64 << 20
 LOSS_MIN_ROWS = 128
 EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
+FUSED_LANES = 16  # of pylm.models.fused
 
 # Of a CPU process, measured by benches/memory.py: modules and code that training loads, and what the C library's
 # allocator cannot reuse of the freed tensors that are not mapped by themselves (pylm.allocator).
@@ -215,12 +216,19 @@ def _stack_parts(config: ModelConfig, load: Load) -> list[tuple[int, int]]:
         last = len(parts) == config.n_stacks - 1
         # Input; reduced, normalised twice, output.
         in_layers = config.width + 4 * wide + activation * 4 * wide + 2 * config.n_layers
+        if not _joins(config, load, wide):  # what goes into the reduction
+            in_layers += config.n_layers * config.width
         in_ffn = activation * (16 if last else 4) * config.width
         dropped = _dropout_bytes(wide, load) if config.dropout else 0
         attention = _attention_bytes(config, load, config.n_layers)
         layers = load.width_bytes * in_layers + attention + dropped
         parts.append((layers, load.width_bytes * in_ffn + dropped))
     return parts
+
+
+def _joins(config: ModelConfig, load: Load, wide: int) -> bool:
+    """Whether a stack multiplies its output and its reduction first: for more tokens than a narrow layer's features."""
+    return load.micro_batch * load.context > wide // config.n_layers
 
 
 def _wides(config: ModelConfig) -> list[int]:
@@ -236,14 +244,10 @@ def _recomputed_at_once(config: ModelConfig, load: Load) -> int:
 
 
 def _joined_bytes(config: ModelConfig, load: Load) -> int:
-    """Bytes of each stack's product of two matrices, which it takes for more tokens than a narrow layer's features."""
+    """Bytes of the products of two matrices that stacks make."""
     if config.family != "stacks":
         return 0
-    joined = [
-        config.width * wide
-        for wide in _wides(config)
-        if load.micro_batch * load.context > wide // config.n_layers
-    ]
+    joined = [config.width * wide for wide in _wides(config) if _joins(config, load, wide)]
     return load.width_bytes * (max(joined, default=0) if load.activation_checkpointing else sum(joined))
 
 
@@ -273,6 +277,8 @@ def _attention_bytes(config: ModelConfig, load: Load, n_copies: int) -> int:
         # No fused kernel: copies of q, k and v, and for each query and head the weights, the noise and their product.
         numbers = 4 * width + 3 * n_heads * load.context + (product if normed else 0)
         return load.width_bytes * numbers + statistics
+    if load.device == "cpu" and _is_fused(config):
+        return load.width_bytes * (product + width)  # what comes in and what goes out
     if (
         (load.device, load.dtype) == ("cpu", "bfloat16")
         and load.context <= EXPLICIT_POSITIONS
@@ -283,6 +289,12 @@ def _attention_bytes(config: ModelConfig, load: Load, n_copies: int) -> int:
         return load.width_bytes * (width + product + n_heads * load.context + normed_from) + statistics
     turned = width + kv_width if config.positions == "rope" or normed else 0
     return load.width_bytes * (width + product + turned) + FLOAT * n_heads + statistics
+
+
+def _is_fused(config: ModelConfig) -> bool:
+    """Whether a CPU mixes these heads by the extension, but for the number of its threads: see pylm.models.fused."""
+    plain = not config.qk_norm or config.norm == "none" or config.norm_gains == "none"
+    return plain and config.head_size % FUSED_LANES == 0
 
 
 def _compressed_bytes(config: ModelConfig, load: Load) -> int:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pylm.models import explicit
+from pylm.models import explicit, fused
 from pylm.models.cache import FullCache, causal_mask
 from pylm.models.config import ModelConfig
 from pylm.models.documents import Documents
@@ -48,8 +48,25 @@ class SelfAttention(nn.Module):
             (make_norm(config, self.head_size) if config.qk_norm else nn.Identity()) for _ in range(2)
         )
 
+    def values(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
+        """The mixed values of all heads side by side, (B, T, D) to (B, T, H x d): by the extension where that can."""
+        if (heads := self._heads(x_BTD, cache)) is not None:
+            return fused.mix(self.qkv(x_BTD), heads)
+        return self.mix(x_BTD, cache).transpose(1, 2).flatten(2)
+
+    def _heads(self, x_BTD: Tensor, cache: FullCache | Documents | None) -> fused.Heads | None:
+        """What the extension has to do, None where it cannot: gains of norms, documents, dropout."""
+        norm = self.q_norm
+        plain = isinstance(norm, PlainNorm | nn.Identity)
+        dropout = self.training and self.dropout
+        if cache is not None or not plain or dropout or not fused.can_mix(x_BTD, self.head_size):
+            return None
+        kind, eps = (norm.kind, norm.eps) if isinstance(norm, PlainNorm) else ("none", 0.0)
+        angles = None if self.rotary is None else self.rotary.angles(x_BTD.shape[1])
+        return fused.Heads(self.n_heads, self.kv_heads, kind, eps, angles)
+
     def mix(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
-        """(B, T, D) to (B, H, T, d); with a cache, x holds the positions after those the cache has seen."""
+        """(B, T, D) to (B, H, T, d); with a cache, x holds the positions after those the cache has seen. By torch."""
         qk_BTHd, v_BTKd = self.project(x_BTD)
         if isinstance(cache, Documents):
             qk_BTHd = self.rotate(qk_BTHd, cache.positions_BT)
@@ -115,5 +132,5 @@ class Attention(SelfAttention):
 
     def forward(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        y_BTD: Tensor = self.out(self.mix(x_BTD, cache).transpose(1, 2).flatten(2))
+        y_BTD: Tensor = self.out(self.values(x_BTD, cache))
         return y_BTD

@@ -61,11 +61,22 @@ def _mkl_is_slow() -> bool:
         return False
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
+    return "AuthenticAMD" in _facts() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@cache
+def _avx512_is_halved() -> bool:
+    """Whether it is AMD's Zen 4, which takes two steps for 512 bits: there MKL loses a tenth to oneDNN, not half."""
+    return any(line.split() == ["cpu", "family", ":", "25"] for line in _facts().splitlines())
+
+
+@cache
+def _facts() -> str:
+    """What Linux says of the processor."""
     try:
-        facts = Path("/proc/cpuinfo").read_text()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
-    return "AuthenticAMD" in facts and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        return ""
 
 
 def _by_onednn(x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
@@ -87,5 +98,12 @@ class _Linear(torch.autograd.Function):
         grad_NM = grads[0].reshape(-1, len(weight_MK))
         of_x, of_weight, of_bias = ctx.needs_input_grad
         grad_x = _by_onednn(grad_NM, weight_MK.t(), None).view_as(x) if of_x else None
-        grad_weight_MK = _by_onednn(grad_NM.t(), x.reshape(-1, x.shape[-1]).t(), None) if of_weight else None
+        grad_weight_MK = _of_weight(grad_NM, x.reshape(-1, x.shape[-1])) if of_weight else None
         return grad_x, grad_weight_MK, grad_NM.sum(0) if of_bias else None
+
+
+def _of_weight(grad_NM: Tensor, x_NK: Tensor) -> Tensor:
+    """(M, K). oneDNN has one copied first, on one thread: of 768 x 128 and 512, two threads, 1.00 ms for 0.67."""
+    if _avx512_is_halved():
+        return grad_NM.t() @ x_NK
+    return _by_onednn(grad_NM.t(), x_NK.t(), None)

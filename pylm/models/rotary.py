@@ -45,6 +45,10 @@ class Rotary(nn.Module):
             turned_BTHd2 = pairs_BTHd2 * cos_T1d1 + pairs_BTHd2.flip(-1) * signed_T1d2
         return turned_BTHd2.flatten(-2).to(x_BTHd.dtype)
 
+    def angles(self, length: int) -> NDArray[np.float32]:
+        """Cosine and sine of the first positions' angles, one after another: (length x head_size,)."""
+        return self.table_Td2[:length].reshape(-1).numpy()
+
 
 def to_halves(rows_D: Tensor, head_size: int) -> Tensor:
     """Reorder the rows of a q or k weight (or bias) from neighbouring pairs to pairs half a head apart."""

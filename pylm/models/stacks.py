@@ -84,9 +84,8 @@ class Stack(Block):
     def side_by_side(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
         """What the layers make of x, one after another in the features."""
         batch, length, _ = x_BTD.shape
-        mixed_BHTd = self.attention.mix(x_BTD, cache)
-        mixed_BNHTd = mixed_BHTd.view(batch, self.n_layers, -1, *mixed_BHTd.shape[2:])
-        mixed_NMD = mixed_BNHTd.permute(1, 0, 3, 2, 4).reshape(self.n_layers, batch * length, -1)
+        mixed_BTE = self.attention.values(x_BTD, cache)
+        mixed_NMD = mixed_BTE.view(batch * length, self.n_layers, -1).transpose(0, 1)
         r_NMd = self._reduced(x_BTD.flatten(0, 1), mixed_NMD)
         y_NMd = r_NMd + self.dropout(self.down(self.activation(self.up(self.norm(r_NMd)))))
         y_BTD: Tensor = y_NMd.transpose(0, 1).reshape(batch, length, -1)

@@ -3,14 +3,14 @@
 //! The modules stand in the order of the data:
 //! [`corpus`] (inputs, documents, safe blocks) -> [`pretokenize`] and [`special`] -> [`words`] (counting) ->
 //! [`train`] (merges) -> [`vocabulary`] (tokens, merges, files) -> [`encode`] (ids and back) -> [`tokenize`]
-//! (the whole job). [`reference`] is the slow twin that every fast path is tested against. [`logits`] is of the
-//! training that follows.
+//! (the whole job). [`reference`] is the slow twin that every fast path is tested against. [`kernels`] are of
+//! the training that follows.
 
 pub mod checksum;
 pub mod corpus;
 pub mod encode;
 pub mod error;
-pub mod logits;
+pub mod kernels;
 mod memory;
 mod merge;
 pub mod monitor;

@@ -1,5 +1,6 @@
 //! The slow twins: the same results by the most obvious way, for tests.
 
+pub mod attention;
 pub mod encode;
 pub mod logits;
 pub mod pretokens;

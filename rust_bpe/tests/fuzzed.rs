@@ -2,6 +2,8 @@
 //!
 //! `fuzzed/TARGET.txt` has an input a line, escaped as in Rust's byte strings; `fuzz/inputs.py` writes and reads it.
 
+#[path = "common/fuzzed_attention.rs"]
+mod attention;
 #[path = "common/fuzzed_checksum.rs"]
 mod checksum;
 #[allow(dead_code)] // what other tests use
@@ -107,6 +109,11 @@ fn kept_words_are_refused_or_hold() {
 fn two_streams_are_hashed_as_each_alone() {
     check(include_str!("fuzzed/checksum.txt"), checksum::checksum);
     check_random(300, checksum::checksum);
+}
+
+#[test]
+fn heads_are_mixed_as_their_definition_says() {
+    check_random(300, attention::attention);
 }
 
 #[test]

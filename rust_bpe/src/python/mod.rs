@@ -3,8 +3,8 @@
 mod errors;
 mod interrupt;
 mod job;
+mod kernels;
 mod learner;
-mod logits;
 mod names;
 mod pretokenize;
 mod tokenizer;
@@ -15,8 +15,8 @@ use pyo3::prelude::*;
 fn _bpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__build_profile__", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     job::register(module)?;
+    kernels::register(module)?;
     learner::register(module)?;
-    logits::register(module)?;
     pretokenize::register(module)?;
     tokenizer::register(module)?;
     module.delattr("__all__") // the stub lists the names

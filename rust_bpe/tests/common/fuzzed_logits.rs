@@ -1,6 +1,7 @@
 //! What the fuzz target of the loss head's rows checks of an input.
 
-use rust_bpe::logits::{IGNORED, Logit, Shape, each_row};
+use rust_bpe::kernels::logits::{IGNORED, Shape, each_row};
+use rust_bpe::kernels::number::Number;
 use rust_bpe::reference;
 
 /// Rows of any numbers, in both formats, with and without biases: losses and gradients are those of the definition, and
@@ -29,7 +30,7 @@ pub fn logits(data: &[u8]) {
     }
 }
 
-fn check<T: Logit>(logits: &[T], shape: Shape, targets: &[i64], rounding: f64) {
+fn check<T: Number>(logits: &[T], shape: Shape, targets: &[i64], rounding: f64) {
     let mut found = logits.to_vec();
     let losses = match each_row(&mut found, shape, targets, true, 2) {
         Ok(losses) => losses,

@@ -1,14 +1,10 @@
 //! Rows of logits to losses and gradients, in place: what the loss head of a training on a CPU makes of a block.
 //!
-//! It stands here because this is the native code that the package has: torch does it in a dozen passes over float32
-//! copies of the rows. `pylm.logits.by_chunks` is that, and the twin in tests.
+//! torch does it in a dozen passes over float32 copies of the rows: `pylm.logits.by_chunks`, the twin in tests.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-
+use super::number::{Number, exponential};
+use super::{Kernel, run_all};
 use crate::error::{Error, Result};
-use crate::parallel;
-use crate::processor::Avx2;
 
 /// A target that is none: its loss and its gradient are 0.
 pub const IGNORED: i64 = -1;
@@ -22,40 +18,6 @@ const LANES: usize = 16;
 /// Numbers whose exponentials are added in float32, before they go on in float64.
 const SUMMED: usize = 1 << 10;
 
-/// A logit as it is stored.
-pub trait Logit: Copy + Send + Sync {
-    fn to_f32(self) -> f32;
-    fn from_f32(number: f32) -> Self;
-}
-
-impl Logit for f32 {
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    fn from_f32(number: f32) -> Self {
-        number
-    }
-}
-
-/// The bits of a bfloat16: the upper half of a float32's.
-impl Logit for u16 {
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        f32::from_bits(u32::from(self) << 16)
-    }
-
-    #[inline(always)]
-    fn from_f32(number: f32) -> Self {
-        let bits = number.to_bits();
-        let to_nearest_even = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
-        // One that is no number could be rounded to infinity.
-        (if number.is_nan() { bits >> 16 | 0x40 } else { to_nearest_even }) as u16
-    }
-}
-
 /// What all rows have in common.
 #[derive(Clone, Copy)]
 pub struct Shape<'b> {
@@ -67,16 +29,11 @@ pub struct Shape<'b> {
     pub bias: Option<&'b [f32]>,
 }
 
-/// Whether [`each_row`] is the fast way here: multiplying and adding is one instruction.
-pub fn is_fast() -> bool {
-    cfg!(target_arch = "aarch64") || Avx2::detect().is_some()
-}
-
 /// Returns -ln softmax(logits + bias) at the target of each row, 0 at [`IGNORED`] ones; with `gradient` the logits become
 /// the gradients of the losses' sum, 0 in the columns behind them. Rows of what is no number lose what is no number.
 ///
 /// Errors: [`Error::Setting`] where lengths do not fit, and for a target that is no column.
-pub fn each_row<T: Logit>(
+pub fn each_row<T: Number>(
     logits: &mut [T],
     shape: Shape,
     targets: &[i64],
@@ -86,18 +43,13 @@ pub fn each_row<T: Logit>(
     check(logits.len(), shape, targets)?;
     let n_parts = n_threads.min(logits.len() / PART).max(1);
     let n_rows = targets.len().div_ceil(n_parts).max(1);
-    let processor = Avx2::detect();
     let mut losses = vec![0.0; targets.len()];
     let parts = logits
         .chunks_mut(n_rows * shape.n_columns)
         .zip(targets.chunks(n_rows))
         .zip(losses.chunks_mut(n_rows))
-        .map(|((logits, targets), losses)| Part { logits, targets, losses });
-    parallel::map(parts, |part| match processor {
-        #[cfg(target_arch = "x86_64")]
-        Some(processor) => avx2::each_row(processor, part, shape, gradient),
-        _ => each_row_of(part, shape, gradient),
-    });
+        .map(|((logits, targets), losses)| Part { logits, targets, losses, shape, gradient });
+    run_all(parts);
     Ok(losses)
 }
 
@@ -126,39 +78,43 @@ struct Part<'p, T> {
     logits: &'p mut [T],
     targets: &'p [i64],
     losses: &'p mut [f32],
+    shape: Shape<'p>,
+    gradient: bool,
 }
 
-/// [`each_row`] of a part.
-#[inline(always)]
-fn each_row_of<T: Logit>(part: Part<T>, shape: Shape, gradient: bool) {
-    let mut numbers = vec![0.0; shape.n_ids];
-    let rows = part.logits.chunks_exact_mut(shape.n_columns);
-    for ((row, &target), loss) in rows.zip(part.targets).zip(part.losses) {
-        let (row, padding) = row.split_at_mut(shape.n_ids);
-        // What is ignored, and nothing else, is below zero.
-        let Ok(target) = usize::try_from(target) else {
+impl<T: Number> Kernel for Part<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { logits, targets, losses, shape, gradient } = self;
+        let mut numbers = vec![0.0; shape.n_ids];
+        let rows = logits.chunks_exact_mut(shape.n_columns);
+        for ((row, &target), loss) in rows.zip(targets).zip(losses) {
+            let (row, padding) = row.split_at_mut(shape.n_ids);
+            // What is ignored, and nothing else, is below zero.
+            let Ok(target) = usize::try_from(target) else {
+                if gradient {
+                    row.fill(T::from_f32(0.0));
+                    padding.fill(T::from_f32(0.0));
+                }
+                continue;
+            };
+            let largest = read(row, shape.bias, &mut numbers);
+            let chosen = numbers[target];
+            let total = exponentials(&mut numbers, largest);
+            *loss = (f64::from(largest) - f64::from(chosen) + total.ln()) as f32;
             if gradient {
-                row.fill(T::from_f32(0.0));
+                let factor = (1.0 / total) as f32;
+                row.iter_mut().zip(&numbers).for_each(|(place, number)| *place = T::from_f32(number * factor));
+                row[target] = T::from_f32(numbers[target] * factor - 1.0);
                 padding.fill(T::from_f32(0.0));
             }
-            continue;
-        };
-        let largest = read(row, shape.bias, &mut numbers);
-        let chosen = numbers[target];
-        let total = exponentials(&mut numbers, largest);
-        *loss = (f64::from(largest) - f64::from(chosen) + total.ln()) as f32;
-        if gradient {
-            let factor = (1.0 / total) as f32;
-            row.iter_mut().zip(&numbers).for_each(|(place, number)| *place = T::from_f32(number * factor));
-            row[target] = T::from_f32(numbers[target] * factor - 1.0);
-            padding.fill(T::from_f32(0.0));
         }
     }
 }
 
 /// Puts the logits of a row, with their biases, into `numbers`. Returns the largest.
 #[inline(always)]
-fn read<T: Logit>(row: &[T], bias: Option<&[f32]>, numbers: &mut [f32]) -> f32 {
+fn read<T: Number>(row: &[T], bias: Option<&[f32]>, numbers: &mut [f32]) -> f32 {
     match bias {
         None => numbers.iter_mut().zip(row).for_each(|(place, logit)| *place = logit.to_f32()),
         Some(bias) => {
@@ -193,24 +149,4 @@ fn exponentials(numbers: &mut [f32], largest: f32) -> f64 {
         total += lanes.iter().chain(&*rest).map(|&number| f64::from(number)).sum::<f64>();
     }
     total
-}
-
-/// e to a power that is not above zero, but for the last bit or two; 0 where the result is not a normal number.
-#[inline(always)]
-fn exponential(x: f32) -> f32 {
-    /// 1.5 * 2^23: a number that is added to it loses what is behind the point.
-    const ROUNDER: f32 = 12_582_912.0;
-    /// ln 2, in a part whose multiples by 8 bits are exact, and the rest.
-    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
-    const LOWEST: f32 = -87.0;
-    // x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor series, whose next term is below 6e-9.
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDER);
-    let n = shifted - ROUNDER;
-    let r = n.mul_add(-LN_2[1], n.mul_add(-LN_2[0], x));
-    let mut sum = 1.0 / 5040.0;
-    for term in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        sum = r.mul_add(sum, term);
-    }
-    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(127) << 23);
-    if x < LOWEST { 0.0 } else { sum * power }
 }

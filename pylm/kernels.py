@@ -1,0 +1,36 @@
+"""The extension's kernels for training on a CPU (rust_bpe/src/kernels): where they are the way, and their arrays."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pylm import _bpe
+
+# What the extension takes a number as: numpy has no bfloat16.
+_BITS = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}
+
+
+def can_take(x: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Whether kernels are the fast way here for a tensor like this, of its own dtype or of that one."""
+    return x.device.type == "cpu" and (dtype or x.dtype) in _BITS and _are_fast()
+
+
+def as_array(x: Tensor) -> NDArray[Any]:
+    """The memory of a contiguous tensor of a dtype that kernels take, as an array."""
+    return x.detach().view(_BITS[x.dtype]).numpy()
+
+
+@cache
+def _are_fast() -> bool:
+    """Whether the processor has what makes them fast. They then take torch's threads, where it brings GNU's OpenMP."""
+    if not _bpe.has_fast_kernels():
+        return False
+    package = Path(torch.__file__).parent
+    for folder in (package / "lib", package.with_name("torch.libs")):
+        for library in folder.glob("libgomp*.so*"):
+            _bpe.adopt_threads(library)
+    return True

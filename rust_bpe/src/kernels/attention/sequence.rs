@@ -1,0 +1,348 @@
+//! The heads of one sequence, one after another, both ways.
+
+use std::ops::Range;
+
+use super::Shape;
+use super::heads::{normalise, sum, to_source, turn};
+use super::tile::{LANES, Panels, ROWS, Rows, places, product, reduce};
+use crate::kernels::number::{Number, exponential};
+use crate::memory;
+
+/// Queries at a time: their scores are to stay in a second-level cache.
+const BLOCK: usize = 64;
+
+const LINE_BYTES: usize = 64;
+
+/// The memory for one head. Rows of positions behind the last are zero, up to the next multiple of [`LANES`].
+pub struct Scratch {
+    /// Keys, normalised and turned, and values: (T, d); what keys were divided by, inverted; and both (d, T).
+    k: Vec<f32>,
+    v: Vec<f32>,
+    inverse_k: Vec<f32>,
+    k_panels: Panels,
+    v_panels: Panels,
+    k_transposed: Panels,
+    v_transposed: Panels,
+    /// Their gradients.
+    grad_k: Vec<f32>,
+    grad_v: Vec<f32>,
+    /// A block's queries, normalised, turned and scaled, and their gradients; and the gradients of mixed values.
+    q: Vec<f32>,
+    inverse_q: Vec<f32>,
+    q_panels: Panels,
+    grad_q: Vec<f32>,
+    grad_mixed: Vec<f32>,
+    grad_mixed_panels: Panels,
+    /// A block's scores, then weights (BLOCK, T and some), and the gradients of both.
+    weights: Vec<f32>,
+    grads: Vec<f32>,
+}
+
+impl Scratch {
+    pub fn new(shape: Shape) -> Self {
+        let (length, size) = (shape.length.next_multiple_of(LANES), shape.head_size);
+        let [k, v, grad_k, grad_v] = std::array::from_fn(|_| vec![0.0; length * size]);
+        let [k_panels, v_panels] = std::array::from_fn(|_| Panels::new(length, size));
+        let [k_transposed, v_transposed] = std::array::from_fn(|_| Panels::new(size, length));
+        let [q, grad_q, grad_mixed] = std::array::from_fn(|_| vec![0.0; BLOCK * size]);
+        let [q_panels, grad_mixed_panels] = std::array::from_fn(|_| Panels::new(BLOCK, size));
+        let [weights, grads] = std::array::from_fn(|_| vec![0.0; BLOCK * width(shape)]);
+        let (inverse_k, inverse_q) = (vec![0.0; length], vec![0.0; BLOCK]);
+        Self {
+            k,
+            v,
+            inverse_k,
+            k_panels,
+            v_panels,
+            k_transposed,
+            v_transposed,
+            grad_k,
+            grad_v,
+            q,
+            inverse_q,
+            q_panels,
+            grad_q,
+            grad_mixed,
+            grad_mixed_panels,
+            weights,
+            grads,
+        }
+    }
+}
+
+/// Numbers of a row of weights: not a power of two, or the same column of all rows would share a few places of the cache.
+fn width(shape: Shape) -> usize {
+    shape.length.next_multiple_of(LANES) + LANES
+}
+
+/// Some queries, by their positions.
+struct Block {
+    positions: Range<usize>,
+    /// How many rows of tiles there are: a multiple of [`ROWS`].
+    n_rows: usize,
+}
+
+impl Block {
+    fn all(length: usize) -> impl Iterator<Item = Block> {
+        (0..length).step_by(BLOCK).map(move |begin| {
+            let positions = begin..length.min(begin + BLOCK);
+            let n_rows = positions.len().next_multiple_of(ROWS);
+            Block { positions, n_rows }
+        })
+    }
+
+    fn tiles(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.n_rows).step_by(ROWS)
+    }
+
+    /// How many positions the last row of the tile at `row` may look at: the tile needs no more of them.
+    fn n_seen(&self, row: usize) -> usize {
+        self.positions.start + row + ROWS
+    }
+}
+
+/// See [`super::mix`].
+#[inline(always)]
+pub fn forward<T: Number>(projected: &[T], mixed: &mut [T], shape: Shape, scratch: &mut Scratch) {
+    let size = shape.head_size;
+    for head in 0..shape.n_heads {
+        if head.is_multiple_of(shape.n_heads / shape.kv_heads) {
+            load_keys(projected, head, shape, scratch);
+            scratch.v_panels.fill(&scratch.v, size);
+        }
+        for block in Block::all(shape.length) {
+            let sums = weigh(projected, head, &block, shape, scratch);
+            let weights = Rows { numbers: &scratch.weights, width: width(shape) };
+            for row in block.tiles() {
+                let seen = 0..block.n_seen(row);
+                for column in (0..size).step_by(LANES) {
+                    let tile = product(weights.of(row, seen.clone()), scratch.v_panels.of(column, seen.clone()));
+                    for (offset, numbers) in tile.iter().enumerate() {
+                        let position = block.positions.start + row + offset;
+                        if position < block.positions.end {
+                            let place = &mut mixed[position * shape.mixed() + head * size + column..][..LANES];
+                            let factor = 1.0 / sums[row + offset];
+                            place.iter_mut().zip(numbers).for_each(|(place, sum)| *place = T::from_f32(sum * factor));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// See [`super::mix_backward`].
+#[inline(always)]
+pub fn backward<T: Number>(
+    projected: &[T],
+    grad_mixed: &[T],
+    grad_projected: &mut [T],
+    shape: Shape,
+    scratch: &mut Scratch,
+) {
+    let group = shape.n_heads / shape.kv_heads;
+    for head in 0..shape.n_heads {
+        if head.is_multiple_of(group) {
+            load_keys(projected, head, shape, scratch);
+            scratch.k_panels.fill(&scratch.k, shape.head_size);
+            scratch.v_transposed.fill_transposed(&scratch.v, shape.head_size);
+            scratch.grad_k.fill(0.0);
+            scratch.grad_v.fill(0.0);
+        }
+        for block in Block::all(shape.length) {
+            let sums = weigh(projected, head, &block, shape, scratch);
+            load_grads(grad_mixed, head, &block, shape, scratch);
+            to_scores(&block, &sums, shape, scratch);
+            add_to_keys(&block, shape, scratch);
+            to_queries(grad_projected, head, &block, shape, scratch);
+        }
+        if (head + 1).is_multiple_of(group) {
+            store_keys(grad_projected, head, shape, scratch);
+        }
+    }
+}
+
+/// Where a head of keys stands in a position's row; values are `kv_heads` heads behind it.
+fn key_column(head: usize, shape: Shape) -> usize {
+    (shape.n_heads + head / (shape.n_heads / shape.kv_heads)) * shape.head_size
+}
+
+/// One head of one position. The same of a position further on is called into the caches: rows are far apart.
+#[inline(always)]
+fn head_of<T: Number>(rows: &[T], width: usize, position: usize, column: usize, size: usize) -> &[T] {
+    const AHEAD: usize = 8;
+    let place = position * width + column;
+    for offset in (0..size).step_by(LINE_BYTES / size_of::<T>()) {
+        memory::prefetch(rows, place + AHEAD * width + offset);
+    }
+    &rows[place..][..size]
+}
+
+#[inline(always)]
+fn load_keys<T: Number>(projected: &[T], head: usize, shape: Shape, scratch: &mut Scratch) {
+    let size = shape.head_size;
+    let (key, value) = (key_column(head, shape), key_column(head, shape) + shape.kv_heads * size);
+    let load = |position, column| head_of(projected, shape.projected(), position, column, size);
+    let places = scratch.k.chunks_exact_mut(size).zip(scratch.v.chunks_exact_mut(size)).zip(&mut scratch.inverse_k);
+    for (position, ((k, v), inverse)) in (0..shape.length).zip(places) {
+        *inverse = normalise(load(position, key), shape.norm, k);
+        if let Some(angles) = shape.angles {
+            turn(k, &angles[position * size..][..size]);
+        }
+        v.iter_mut().zip(load(position, value)).for_each(|(place, number)| *place = number.to_f32());
+    }
+    scratch.k_transposed.fill_transposed(&scratch.k, size);
+}
+
+/// Leaves in `weights` the exponentials of each query's scores less the largest, 0 behind its own position. Returns the
+/// sums of them, by row.
+#[inline(always)]
+fn weigh<T: Number>(projected: &[T], head: usize, block: &Block, shape: Shape, scratch: &mut Scratch) -> [f32; BLOCK] {
+    let (size, width) = (shape.head_size, width(shape));
+    let scale = 1.0 / (size as f32).sqrt();
+    let rows = scratch.q.chunks_exact_mut(size).zip(&mut scratch.inverse_q);
+    for (position, (q, inverse)) in block.positions.clone().zip(rows) {
+        *inverse = normalise(head_of(projected, shape.projected(), position, head * size, size), shape.norm, q);
+        if let Some(angles) = shape.angles {
+            turn(q, &angles[position * size..][..size]);
+        }
+        q.iter_mut().for_each(|number| *number *= scale);
+    }
+    scratch.q[block.positions.len() * size..block.n_rows * size].fill(0.0);
+    let q = Rows { numbers: &scratch.q, width: size };
+    let mut sums = [0.0; BLOCK];
+    for row in block.tiles() {
+        for column in (0..block.n_seen(row)).step_by(LANES) {
+            let tile = product(q.of(row, 0..size), scratch.k_transposed.of(column, 0..size));
+            for (place, numbers) in places(&mut scratch.weights, width, row, column).into_iter().zip(tile) {
+                *place = numbers;
+            }
+        }
+        let n_columns = block.n_seen(row).next_multiple_of(LANES);
+        for (offset, sum) in sums.iter_mut().enumerate().skip(row).take(ROWS) {
+            let weights = &mut scratch.weights[offset * width..][..n_columns];
+            weights[block.positions.start + offset + 1..].fill(f32::NEG_INFINITY);
+            *sum = softmax(weights);
+        }
+    }
+    sums
+}
+
+/// Exponentials of the numbers less the largest, in place. Returns their sum.
+#[inline(always)]
+fn softmax(numbers: &mut [f32]) -> f32 {
+    let chunks = numbers.as_chunks_mut::<LANES>().0;
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in &*chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &number)| *lane = if number > *lane { number } else { *lane });
+    }
+    let largest = reduce(lanes, f32::max);
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *number = exponential(*number - largest);
+            *lane += *number;
+        }
+    }
+    reduce(lanes, |a, b| a + b)
+}
+
+/// The gradients of a block's mixed values.
+#[inline(always)]
+fn load_grads<T: Number>(grad_mixed: &[T], head: usize, block: &Block, shape: Shape, scratch: &mut Scratch) {
+    let size = shape.head_size;
+    for (position, place) in block.positions.clone().zip(scratch.grad_mixed.chunks_exact_mut(size)) {
+        let row = head_of(grad_mixed, shape.mixed(), position, head * size, size);
+        place.iter_mut().zip(row).for_each(|(place, number)| *place = number.to_f32());
+    }
+    scratch.grad_mixed[block.positions.len() * size..block.n_rows * size].fill(0.0);
+}
+
+/// Weights become those that add up to 1, and `grads` the gradients of the scores.
+#[inline(always)]
+fn to_scores(block: &Block, sums: &[f32; BLOCK], shape: Shape, scratch: &mut Scratch) {
+    let (size, width) = (shape.head_size, width(shape));
+    let grad_mixed = Rows { numbers: &scratch.grad_mixed, width: size };
+    for row in block.tiles() {
+        for column in (0..block.n_seen(row)).step_by(LANES) {
+            let tile = product(grad_mixed.of(row, 0..size), scratch.v_transposed.of(column, 0..size));
+            for (place, numbers) in places(&mut scratch.grads, width, row, column).into_iter().zip(tile) {
+                *place = numbers;
+            }
+        }
+        let n_columns = block.n_seen(row).next_multiple_of(LANES);
+        for (offset, total) in sums.iter().enumerate().skip(row).take(ROWS) {
+            let weights = &mut scratch.weights[offset * width..][..n_columns];
+            let grads = &mut scratch.grads[offset * width..][..n_columns];
+            let factor = 1.0 / total;
+            weights.iter_mut().for_each(|weight| *weight *= factor);
+            let along = sum(weights, grads, |weight, grad| weight * grad);
+            grads.iter_mut().zip(weights).for_each(|(grad, weight)| *grad = *weight * (*grad - along));
+        }
+    }
+}
+
+/// Adds what a block's queries give to the gradients of the keys and values that they saw.
+#[inline(always)]
+fn add_to_keys(block: &Block, shape: Shape, scratch: &mut Scratch) {
+    let (size, width) = (shape.head_size, width(shape));
+    scratch.q_panels.fill(&scratch.q, size);
+    scratch.grad_mixed_panels.fill(&scratch.grad_mixed, size);
+    let weights = Rows { numbers: &scratch.weights, width };
+    let grads = Rows { numbers: &scratch.grads, width };
+    for key in (0..block.positions.start + block.n_rows).step_by(ROWS) {
+        // Rows before it did not see it.
+        let rows = key.saturating_sub(block.positions.start)..block.n_rows;
+        for column in (0..size).step_by(LANES) {
+            let to_k = product(grads.transposed(key, rows.clone()), scratch.q_panels.of(column, rows.clone()));
+            let grad_mixed = scratch.grad_mixed_panels.of(column, rows.clone());
+            let to_v = product(weights.transposed(key, rows.clone()), grad_mixed);
+            for (grads, tile) in [(&mut scratch.grad_k, to_k), (&mut scratch.grad_v, to_v)] {
+                for (place, numbers) in places(grads, size, key, column).into_iter().zip(tile) {
+                    place.iter_mut().zip(numbers).for_each(|(place, number)| *place += number);
+                }
+            }
+        }
+    }
+}
+
+/// The gradients of a block's queries, back to those of their projections.
+#[inline(always)]
+fn to_queries<T: Number>(grad_projected: &mut [T], head: usize, block: &Block, shape: Shape, scratch: &mut Scratch) {
+    let (size, width) = (shape.head_size, width(shape));
+    let grads = Rows { numbers: &scratch.grads, width };
+    for row in block.tiles() {
+        let seen = 0..block.n_seen(row);
+        for column in (0..size).step_by(LANES) {
+            let tile = product(grads.of(row, seen.clone()), scratch.k_panels.of(column, seen.clone()));
+            for (place, numbers) in places(&mut scratch.grad_q, size, row, column).into_iter().zip(tile) {
+                *place = numbers;
+            }
+        }
+    }
+    let scale = 1.0 / (size as f32).sqrt();
+    let rows = scratch.grad_q.chunks_exact_mut(size).zip(scratch.q.chunks_exact(size)).zip(&scratch.inverse_q);
+    for (position, ((grad, q), inverse)) in block.positions.clone().zip(rows) {
+        let angles = shape.angles.map(|angles| &angles[position * size..][..size]);
+        to_source(grad, q, scale, *inverse, shape.norm, angles);
+        let place = &mut grad_projected[position * shape.projected() + head * size..][..size];
+        place.iter_mut().zip(grad).for_each(|(place, number)| *place = T::from_f32(*number));
+    }
+}
+
+/// The gradients of keys and values, back to those of their projections.
+#[inline(always)]
+fn store_keys<T: Number>(grad_projected: &mut [T], head: usize, shape: Shape, scratch: &mut Scratch) {
+    let size = shape.head_size;
+    let (key, value) = (key_column(head, shape), key_column(head, shape) + shape.kv_heads * size);
+    let rows = scratch.grad_k.chunks_exact_mut(size).zip(scratch.k.chunks_exact(size)).zip(&scratch.inverse_k);
+    let places = grad_projected.chunks_mut(shape.projected()).zip(scratch.grad_v.chunks_exact(size));
+    for (position, ((place, grad_v), ((grad_k, k), inverse))) in places.zip(rows).enumerate() {
+        let angles = shape.angles.map(|angles| &angles[position * size..][..size]);
+        to_source(grad_k, k, 1.0, *inverse, shape.norm, angles);
+        for (column, grads) in [(key, &*grad_k), (value, grad_v)] {
+            let place = &mut place[column..][..size];
+            place.iter_mut().zip(grads).for_each(|(place, number)| *place = T::from_f32(*number));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a training computes by the extension: arrays of float32, or of the bits of bfloat16, which numpy has no name for.
+
+use std::path::PathBuf;
+
+use numpy::{
+    Element, IntoPyArray, PyArray1, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray3, PyReadwriteArray2,
+    PyUntypedArrayMethods,
+};
+use pyo3::prelude::*;
+
+use crate::error::Error;
+use crate::kernels::attention::{self, Norm};
+use crate::kernels::number::Number;
+use crate::kernels::{are_fast, logits, openmp};
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(has_fast_kernels, module)?)?;
+    module.add_function(wrap_pyfunction!(adopt_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(losses_of_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(mix_heads, module)?)?;
+    module.add_function(wrap_pyfunction!(mix_heads_backward, module)?)
+}
+
+#[pyfunction]
+fn has_fast_kernels() -> bool {
+    are_fast()
+}
+
+#[pyfunction]
+fn adopt_threads(library: PathBuf) -> bool {
+    openmp::adopt(&library)
+}
+
+/// The same array of either format.
+#[derive(FromPyObject)]
+enum Either<F, B> {
+    Float32(F),
+    Bfloat16(B),
+}
+
+#[pyfunction]
+fn losses_of_rows<'py>(
+    py: Python<'py>,
+    logits: Either<PyReadwriteArray2<'py, f32>, PyReadwriteArray2<'py, u16>>,
+    n_ids: usize,
+    bias: Option<PyReadonlyArray1<'py, f32>>,
+    targets: PyReadonlyArray1<'py, i64>,
+    gradient: bool,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let (bias, targets) = (bias.as_ref().map(PyReadonlyArray1::as_slice).transpose()?, targets.as_slice()?);
+    let losses = match logits {
+        Either::Float32(rows) => each_row(py, rows, (n_ids, bias), targets, gradient, threads),
+        Either::Bfloat16(rows) => each_row(py, rows, (n_ids, bias), targets, gradient, threads),
+    }?;
+    Ok(losses.into_pyarray(py))
+}
+
+fn each_row<T: Number + Element>(
+    py: Python<'_>,
+    mut rows: PyReadwriteArray2<T>,
+    (n_ids, bias): (usize, Option<&[f32]>),
+    targets: &[i64],
+    gradient: bool,
+    threads: usize,
+) -> PyResult<Vec<f32>> {
+    let shape = logits::Shape { n_columns: rows.shape()[1], n_ids, bias };
+    let rows = rows.as_slice_mut()?;
+    Ok(py.detach(|| logits::each_row(rows, shape, targets, gradient, threads))?)
+}
+
+/// What a call says of the heads: of queries, of keys, the norm's name and its epsilon, the angles.
+struct Heads<'a>(usize, usize, &'a str, f32, Option<PyReadonlyArray1<'a, f32>>);
+
+impl Heads<'_> {
+    fn shape(&self, projected: &[usize]) -> PyResult<attention::Shape<'_>> {
+        let Heads(n_heads, kv_heads, norm, eps, angles) = self;
+        let norm = match *norm {
+            "none" => Norm::None,
+            "layer" => Norm::Layer(*eps),
+            "rms" => Norm::Rms(*eps),
+            other => return Err(Error::Setting(format!("the norm {other:?} is none of none, layer, rms")).into()),
+        };
+        let angles = angles.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
+        let head_size = projected[2] / n_heads.saturating_add(kv_heads.saturating_mul(2)).max(1);
+        Ok(attention::Shape { length: projected[1], n_heads: *n_heads, kv_heads: *kv_heads, head_size, norm, angles })
+    }
+}
+
+type Array3<'py> = Either<PyReadonlyArray3<'py, f32>, PyReadonlyArray3<'py, u16>>;
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // of Python
+fn mix_heads<'py>(
+    py: Python<'py>,
+    projected: Array3<'py>,
+    mixed: &Bound<'py, PyAny>,
+    n_heads: usize,
+    kv_heads: usize,
+    norm: &str,
+    eps: f32,
+    angles: Option<PyReadonlyArray1<'py, f32>>,
+    threads: usize,
+) -> PyResult<()> {
+    let heads = Heads(n_heads, kv_heads, norm, eps, angles);
+    match projected {
+        Either::Float32(projected) => mix(py, &projected, mixed, &heads, threads),
+        Either::Bfloat16(projected) => mix(py, &projected, mixed, &heads, threads),
+    }
+}
+
+fn mix<T: Number + Element>(
+    py: Python,
+    projected: &PyReadonlyArray3<T>,
+    mixed: &Bound<PyAny>,
+    heads: &Heads,
+    threads: usize,
+) -> PyResult<()> {
+    let shape = heads.shape(projected.shape())?;
+    let mut mixed = mixed.cast::<PyArray3<T>>()?.try_readwrite()?;
+    let (projected, mixed) = (projected.as_slice()?, mixed.as_slice_mut()?);
+    Ok(py.detach(|| attention::mix(projected, mixed, shape, threads))?)
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // of Python
+fn mix_heads_backward<'py>(
+    py: Python<'py>,
+    projected: Array3<'py>,
+    grad_mixed: &Bound<'py, PyAny>,
+    grad_projected: &Bound<'py, PyAny>,
+    n_heads: usize,
+    kv_heads: usize,
+    norm: &str,
+    eps: f32,
+    angles: Option<PyReadonlyArray1<'py, f32>>,
+    threads: usize,
+) -> PyResult<()> {
+    let heads = Heads(n_heads, kv_heads, norm, eps, angles);
+    let grads = (grad_mixed, grad_projected);
+    match projected {
+        Either::Float32(projected) => mix_backward(py, &projected, grads, &heads, threads),
+        Either::Bfloat16(projected) => mix_backward(py, &projected, grads, &heads, threads),
+    }
+}
+
+fn mix_backward<T: Number + Element>(
+    py: Python,
+    projected: &PyReadonlyArray3<T>,
+    (given, place): (&Bound<PyAny>, &Bound<PyAny>),
+    heads: &Heads,
+    threads: usize,
+) -> PyResult<()> {
+    let shape = heads.shape(projected.shape())?;
+    let (given, mut place) =
+        (given.cast::<PyArray3<T>>()?.try_readonly()?, place.cast::<PyArray3<T>>()?.try_readwrite()?);
+    let (projected, given, place) = (projected.as_slice()?, given.as_slice()?, place.as_slice_mut()?);
+    Ok(py.detach(|| attention::mix_backward(projected, given, place, shape, threads))?)
+}
