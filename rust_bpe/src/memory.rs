@@ -7,7 +7,9 @@
 //! And hints that an element of such an array is wanted soon.
 #![allow(unsafe_code)] // one call of the C library and one instruction, argued below
 
-use bytemuck::Pod;
+use bytemuck::Zeroable;
+
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// An empty vector with room for `capacity` elements. Only a hint more than [`Vec::with_capacity`]: where the kernel
 /// cannot or will not follow it, nothing else changes.
@@ -25,10 +27,21 @@ pub fn filled<T: Clone>(element: T, n: usize) -> Vec<T> {
 }
 
 /// `n` elements of zeros: pages that the kernel has cleared are not cleared again.
-pub fn zeroed<T: Pod>(n: usize) -> Vec<T> {
-    let vec = vec![T::zeroed(); n];
+pub fn zeroed<T: Zeroable>(n: usize) -> Vec<T> {
+    let vec = bytemuck::zeroed_vec(n);
     advise(vec.as_ptr(), vec.len());
     vec
+}
+
+/// The same with more in front, and how many: the others begin on a cache line, and many on a huge page, so that all their
+/// pages are huge.
+pub fn zeroed_aligned<T: Zeroable>(n: usize) -> (Vec<T>, usize) {
+    const LINE_BYTES: usize = 64;
+    let alignment = if n * size_of::<T>() < HUGE_PAGE_BYTES { LINE_BYTES } else { HUGE_PAGE_BYTES };
+    let most_before = alignment / size_of::<T>();
+    let vec: Vec<T> = zeroed(n + most_before);
+    let n_before = vec.as_ptr().align_offset(alignment).min(most_before);
+    (vec, n_before)
 }
 
 /// Calls the element at `index`, which need not be there, into the caches. Nothing else changes.
@@ -48,7 +61,6 @@ pub fn prefetch<T>(elements: &[T], index: usize) {
 #[cfg(target_os = "linux")]
 fn advise<T>(start: *const T, n: usize) {
     const PAGE_BYTES: usize = 4096;
-    const HUGE_PAGE_BYTES: usize = 2 << 20;
     let size = n * size_of::<T>();
     if size < HUGE_PAGE_BYTES {
         return;

@@ -5,16 +5,15 @@
 use std::arch::x86_64::*;
 
 use super::Id;
-use super::lookup::{Entry, Keys, Look, Portable, Run, make_key, make_keys_by, run_by};
-use super::words::{KEY_BITS, LOW_BYTES, SHORT_BYTES, ShortKey, ShortWords, count_of};
+use super::entry::{KEY_BITS, LOW_BYTES, SHORT_BYTES, ShortKey, count_of};
+use super::lookup::{Entry, Keys, Known, Look, Portable, Run, make_key, make_keys_by, run_by};
 use crate::checksum::{Stream, Streams};
 use crate::processor::{Avx2, Sha};
-use crate::token::TokenId;
 
 /// As [`super::lookup::make_keys`].
 pub(super) fn make_keys(
     avx2: Avx2,
-    words: &ShortWords,
+    words: impl Known,
     text: &[u8],
     start: usize,
     ends: &[usize],
@@ -32,7 +31,7 @@ pub(super) fn make_keys(
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn enter_make_keys(avx2: Avx2, words: &ShortWords, text: &[u8], start: usize, ends: &[usize], keys: &mut Keys) {
+fn enter_make_keys(avx2: Avx2, words: impl Known, text: &[u8], start: usize, ends: &[usize], keys: &mut Keys) {
     make_keys_by(avx2, words, text, start, ends, keys);
 }
 
@@ -45,7 +44,7 @@ const KEYS: usize = 14;
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,sha")]
 fn enter_make_keys_and_hash(
     avx2: Avx2,
-    words: &ShortWords,
+    words: impl Known,
     text: &[u8],
     mut start: usize,
     ends: &[usize],
@@ -67,9 +66,9 @@ fn enter_make_keys_and_hash(
 
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,sha")]
-fn make_some<const N: usize>(
+fn make_some<K: Known, const N: usize>(
     avx2: Avx2,
-    words: &ShortWords,
+    words: K,
     text: &[u8],
     mut start: usize,
     ends: &[usize; KEYS],
@@ -95,26 +94,14 @@ fn make_some<const N: usize>(
 }
 
 /// As [`super::lookup::run`].
-pub(super) fn run<T: Id>(
-    avx2: Avx2,
-    words: &ShortWords,
-    spilled: &[TokenId],
-    keys: &[(ShortKey, u64)],
-    ids: &mut [T],
-) -> Run {
+pub(super) fn run<T: Id>(avx2: Avx2, words: impl Known, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
     // SAFETY: as above.
-    unsafe { enter_run(avx2, words, spilled, keys, ids) }
+    unsafe { enter_run(avx2, words, keys, ids) }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn enter_run<T: Id>(
-    avx2: Avx2,
-    words: &ShortWords,
-    spilled: &[TokenId],
-    keys: &[(ShortKey, u64)],
-    ids: &mut [T],
-) -> Run {
-    run_by(avx2, words, spilled, keys, ids)
+fn enter_run<T: Id>(avx2: Avx2, words: impl Known, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
+    run_by(avx2, words, keys, ids)
 }
 
 /// What makes a key of 16 bytes, by the length of a pre-token: ones in its bytes, and the length in the last. Behind them

@@ -1,9 +1,15 @@
 //! What an encoding thread has of its own: the tokens of pre-tokens it has met, and workspaces.
 
+use std::sync::Arc;
+
+use super::Id;
+use super::entry::{ShortKey, Width};
 use super::known::KnownWords;
+use super::lookup::{self, Common, Keys, Own, Run};
 use super::missed::Missed;
+use super::shared::SharedWords;
 use super::tables::Tables;
-use super::words::Width;
+use crate::checksum::Streams;
 use crate::merge::{Batch, Long, Merger};
 use crate::processor::Avx2;
 use crate::token::TokenId;
@@ -17,6 +23,7 @@ pub struct Cache {
     serial: u64,
     /// How many words there are likely to be; the table of short ones is as large as they make it from the start.
     n_words: usize,
+    pub(super) shared: Option<Arc<SharedWords>>,
     pub(super) processor: Option<Avx2>,
     pub(super) tables: Tables,
     pub(super) merger: Merger,
@@ -39,6 +46,7 @@ impl Cache {
         Self {
             serial: 0,
             n_words: 0,
+            shared: None,
             processor: Avx2::detect(),
             tables: Tables::default(),
             merger: Merger::default(),
@@ -55,6 +63,12 @@ impl Cache {
         Self { n_words: (n_bytes / BYTES_A_WORD) as usize, ..Self::new() }
     }
 
+    /// One that knows what others with the same words know, while it serves their encoder.
+    pub fn sharing(words: &Arc<SharedWords>, n_bytes: u64) -> Self {
+        let own = Self::for_text(n_bytes);
+        Self { shared: Some(words.clone()), n_words: own.n_words.min(words.n_own()), ..own }
+    }
+
     /// One for a text of which little may be held: it remembers 256 KiB of words, more slowly.
     pub fn small() -> Self {
         Self { tables: Tables::small(), ..Self::default() }
@@ -65,7 +79,31 @@ impl Cache {
     pub(super) fn serve(&mut self, serial: u64, known: &KnownWords, width: Width) {
         if self.serial != serial {
             self.serial = serial;
-            self.tables = if self.tables.is_small() { Tables::small() } else { Tables::of(known, self.n_words, width) };
+            self.tables = match &self.shared {
+                Some(shared) if shared.serial == serial && shared.is_large() => Tables::sharing(shared, known),
+                _ if self.tables.is_small() => Tables::small(),
+                _ => Tables::of(known, self.n_words, width),
+            };
+        }
+    }
+
+    /// [`lookup::make_keys`] for the table at hand.
+    pub(super) fn make_keys(&self, text: &[u8], start: usize, ends: &[usize], keys: &mut Keys, streams: &mut Streams) {
+        let Tables { short, spilled, shared, .. } = &self.tables;
+        match shared {
+            None => lookup::make_keys(self.processor, Own(short, spilled), text, start, ends, keys, streams),
+            Some(view) => {
+                lookup::make_keys(self.processor, Common::of(&view.generation), text, start, ends, keys, streams)
+            }
+        }
+    }
+
+    /// [`lookup::run`] with the table at hand.
+    pub(super) fn run<T: Id>(&self, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
+        let Tables { short, spilled, shared, .. } = &self.tables;
+        match shared {
+            None => lookup::run(self.processor, Own(short, spilled), keys, ids),
+            Some(view) => lookup::run(self.processor, Common::of(&view.generation), keys, ids),
         }
     }
 }

@@ -4,8 +4,14 @@
 //! compares comes to it, it is there. A hit stores all ids that its entry has room for and moves on by as many as count: no
 //! branch depends on their number.
 
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::Id;
-use super::words::{KEY_BITS, NO_KEY, SHORT_BYTES, SPILLED, ShortKey, ShortWords, Width, count_of, short_key};
+use super::entry::{KEY_BITS, NO_KEY, SHORT_BYTES, SPILLED, ShortKey, Width, count_of, hash_of, short_key};
+use super::shared::Generation;
+use super::words::ShortWords;
+use super::write_once::{self, Bucket};
 use crate::checksum::Streams;
 use crate::processor::Avx2;
 use crate::token::TokenId;
@@ -32,11 +38,91 @@ pub(super) struct Run {
 /// The words of ids in an entry, and how many ids there are: none, or too many, where they are not the pre-token's.
 pub(super) type Entry = ([u64; 2], usize);
 
+/// A table of short words, as the loop sees it. (A trait, so that the loop is compiled for each kind by itself: loads that the
+/// language allows beside a writer cost one thread 2 to 8 %.)
+pub(super) trait Known: Copy {
+    fn width(self) -> Width;
+
+    /// Calls the bucket of a hash into the caches.
+    fn prefetch(self, hash: u64);
+
+    /// The entry of a key with this hash.
+    fn find(self, look: impl Look, hash: u64, key: &ShortKey) -> Entry;
+
+    /// [`ROOM`] tokens of those that are too many for an entry, from one place on.
+    fn spilled(self, start: usize) -> Option<[TokenId; ROOM]>;
+}
+
+/// What a thread knows by itself: its short words, and the tokens that are too many for an entry.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'t>(pub &'t ShortWords, pub &'t [TokenId]);
+
+impl Known for Own<'_> {
+    #[inline(always)]
+    fn width(self) -> Width {
+        self.0.width
+    }
+
+    #[inline(always)]
+    fn prefetch(self, hash: u64) {
+        self.0.prefetch(hash);
+    }
+
+    #[inline(always)]
+    fn find(self, look: impl Look, hash: u64, key: &ShortKey) -> Entry {
+        self.0.bucket(hash).map_or(([0; 2], 0), |bucket| look.find(bucket, key))
+    }
+
+    #[inline(always)]
+    fn spilled(self, start: usize) -> Option<[TokenId; ROOM]> {
+        self.1.get(start..)?.first_chunk().copied()
+    }
+}
+
+/// What threads share: slices, for the loads that tell what others wrote must not be moved, and those of where the table is
+/// would be done anew behind each.
+#[derive(Clone, Copy)]
+pub(super) struct Common<'t> {
+    width: Width,
+    buckets: &'t [Bucket<4>],
+    spilled: &'t [AtomicU32],
+}
+
+impl<'t> Common<'t> {
+    pub fn of(generation: &'t Generation) -> Self {
+        let Generation { short, spilled, .. } = generation;
+        Self { width: short.width(), buckets: short.buckets(), spilled: spilled.ids() }
+    }
+}
+
+impl Known for Common<'_> {
+    #[inline(always)]
+    fn width(self) -> Width {
+        self.width
+    }
+
+    #[inline(always)]
+    fn prefetch(self, hash: u64) {
+        write_once::prefetch(self.buckets, hash);
+    }
+
+    #[inline(always)]
+    fn find(self, _: impl Look, hash: u64, key: &ShortKey) -> Entry {
+        write_once::find_first(self.buckets, hash, key)
+    }
+
+    #[inline(always)]
+    fn spilled(self, start: usize) -> Option<[TokenId; ROOM]> {
+        let ids: &[AtomicU32; ROOM] = self.spilled.get(start..)?.first_chunk()?;
+        Some(std::array::from_fn(|place| ids[place].load(Relaxed)))
+    }
+}
+
 /// Makes the keys of the pre-tokens of `text` from `start` on, which end at `ends`, at most [`STRETCH`] of them. Where the
 /// processor can, hashes some of `streams` meanwhile.
 pub(super) fn make_keys(
     processor: Option<Avx2>,
-    words: &ShortWords,
+    words: impl Known,
     text: &[u8],
     start: usize,
     ends: &[usize],
@@ -50,21 +136,14 @@ pub(super) fn make_keys(
     }
 }
 
-/// Stores the ids of the pre-tokens that have these keys, until one is not in `words`; `spilled` has the tokens of those
-/// that have too many for an entry.
+/// Stores the ids of the pre-tokens that have these keys, until one is not in `words`.
 ///
 /// `ids` must have room for [`ROOM`] ids a pre-token.
-pub(super) fn run<T: Id>(
-    processor: Option<Avx2>,
-    words: &ShortWords,
-    spilled: &[TokenId],
-    keys: &[(ShortKey, u64)],
-    ids: &mut [T],
-) -> Run {
+pub(super) fn run<T: Id>(processor: Option<Avx2>, words: impl Known, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
     match processor {
         #[cfg(target_arch = "x86_64")]
-        Some(processor) => super::avx2::run(processor, words, spilled, keys, ids),
-        _ => run_by(Portable, words, spilled, keys, ids),
+        Some(processor) => super::avx2::run(processor, words, keys, ids),
+        _ => run_by(Portable, words, keys, ids),
     }
 }
 
@@ -81,7 +160,7 @@ pub(super) trait Look: Copy {
 #[inline(always)]
 pub(super) fn make_keys_by(
     look: impl Look,
-    words: &ShortWords,
+    words: impl Known,
     text: &[u8],
     mut start: usize,
     ends: &[usize],
@@ -95,25 +174,19 @@ pub(super) fn make_keys_by(
 
 /// The key of `text[start..end]` and its hash; its bucket is called.
 #[inline(always)]
-pub(super) fn make_key(look: impl Look, words: &ShortWords, text: &[u8], start: usize, end: usize) -> (ShortKey, u64) {
+pub(super) fn make_key(look: impl Look, words: impl Known, text: &[u8], start: usize, end: usize) -> (ShortKey, u64) {
     let key = look.key(text, start, end);
-    let hash = ShortWords::hash(&key);
+    let hash = hash_of(&key);
     words.prefetch(hash);
     (key, hash)
 }
 
 /// [`run`] by one way to look.
 #[inline(always)]
-pub(super) fn run_by<T: Id>(
-    look: impl Look,
-    words: &ShortWords,
-    spilled: &[TokenId],
-    keys: &[(ShortKey, u64)],
-    ids: &mut [T],
-) -> Run {
-    match words.width {
-        Width::Narrow => run_of(look, store_narrow, 8, words, spilled, keys, ids),
-        Width::Wide => run_of(look, store_wide, 4, words, spilled, keys, ids),
+pub(super) fn run_by<T: Id>(look: impl Look, words: impl Known, keys: &[(ShortKey, u64)], ids: &mut [T]) -> Run {
+    match words.width() {
+        Width::Narrow => run_of(look, store_narrow, 8, words, keys, ids),
+        Width::Wide => run_of(look, store_wide, 4, words, keys, ids),
     }
 }
 
@@ -122,20 +195,19 @@ fn run_of<T: Id>(
     look: impl Look,
     store: impl Fn([u64; 2], &mut [T; ENTRY_ROOM]),
     most: usize,
-    words: &ShortWords,
-    spilled: &[TokenId],
+    words: impl Known,
     keys: &[(ShortKey, u64)],
     ids: &mut [T],
 ) -> Run {
     let mut n_ids = 0;
     for (n_pretokens, (key, hash)) in keys.iter().enumerate() {
-        let (found, count) = words.bucket(*hash).map_or(([0; 2], 0), |bucket| look.find(bucket, key));
+        let (found, count) = words.find(look, *hash, key);
         let Some(room) = ids[n_ids..].first_chunk_mut::<ROOM>() else { return Run { n_pretokens, n_ids } };
         if let Some(room) = room.first_chunk_mut() {
             store(found, room);
         }
         if count.wrapping_sub(1) >= most {
-            let Some((tokens, n_tokens)) = spilled_tokens(found, count, spilled) else {
+            let Some((tokens, n_tokens)) = spilled_tokens(found, count, words) else {
                 return Run { n_pretokens, n_ids };
             };
             *room = tokens.map(T::from_id);
@@ -152,11 +224,11 @@ fn run_of<T: Id>(
 /// Many words are of that kind where a vocabulary has few tokens for a script. The last words there are left to the
 /// caller, so that a block of one size can be copied.
 #[inline(always)]
-fn spilled_tokens(found: [u64; 2], count: usize, spilled: &[TokenId]) -> Option<([TokenId; ROOM], usize)> {
+fn spilled_tokens(found: [u64; 2], count: usize, words: impl Known) -> Option<([TokenId; ROOM], usize)> {
     let (start, end) = (found[0] as u32 as usize, (found[0] >> 32) as usize);
     let is_short = count == SPILLED && end - start <= ROOM;
-    let tokens = if is_short { spilled.get(start..)?.first_chunk()? } else { return None };
-    Some((*tokens, end - start))
+    let tokens = if is_short { words.spilled(start)? } else { return None };
+    Some((tokens, end - start))
 }
 
 #[inline(always)]

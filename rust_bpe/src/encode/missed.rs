@@ -3,7 +3,7 @@
 //! Merging waits for the memory and for branches that nothing foresees; several words fill each other's pauses. The ids of
 //! what comes behind a word that waits are written all the same, and make room for its tokens later.
 
-use super::words::MEDIUM_BYTES;
+use super::entry::MEDIUM_BYTES;
 use super::{Cache, Encoder, Id};
 use crate::error::Result;
 use crate::merge::LANES;
@@ -60,7 +60,7 @@ impl Encoder {
 
     /// Merges the pre-tokens of `text` that wait, remembers them, and puts their tokens where they belong.
     pub(super) fn settle<T: Id>(&self, text: &[u8], cache: &mut Cache, out: &mut Vec<T>) -> Result<()> {
-        let Cache { tables, batch, missed, .. } = cache;
+        let Cache { tables, batch, missed, shared, .. } = cache;
         batch.clear();
         for &Missed { start, end, .. } in missed.iter() {
             let (lane, pretoken) = (batch.add(), &text[start..end]);
@@ -91,6 +91,7 @@ impl Encoder {
             }
         }
         missed.clear();
+        tables.meet(shared.as_ref().filter(|shared| shared.serial == self.serial));
         Ok(())
     }
 }

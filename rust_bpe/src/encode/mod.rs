@@ -1,22 +1,28 @@
 //! Text to token ids and back.
 //!
-//! An [`Encoder`] never changes and is shared; what an encoding thread learns stands in a [`Cache`] of its own. The ids
-//! are a function of vocabulary and text alone: [`crate::reference::encode`] is the same, slowly.
+//! An [`Encoder`] never changes and is shared; what an encoding thread learns stands in a [`Cache`] of its own, and of several
+//! threads in [`SharedWords`]. The ids are a function of vocabulary and text alone: [`crate::reference::encode`] is the same, slowly.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod base;
 mod cache;
 mod decode;
+mod entry;
 mod known;
+mod learned;
 mod lookup;
 mod missed;
+mod shared;
+#[cfg(test)]
+mod shared_tests;
 mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod words;
 mod words_file;
+mod write_once;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,10 +36,11 @@ use crate::token::TokenId;
 use crate::vocabulary::Vocabulary;
 use base::BaseTable;
 pub use cache::Cache;
+use entry::Width;
 pub use known::KnownWords;
+pub use shared::SharedWords;
 pub use stream::Stream;
-use tables::{LONGEST_WORD, Tables};
-use words::Width;
+use tables::LONGEST_WORD;
 
 /// Encodes and decodes with one vocabulary.
 #[derive(Debug)]
@@ -64,6 +71,11 @@ impl Encoder {
     /// The same, faster: `known` must hold what the encoder would find.
     pub fn with_known(self, known: Arc<KnownWords>) -> Self {
         Self { known, ..self }
+    }
+
+    /// What so many threads share that encode a text with this.
+    pub fn share(&self, n_threads: usize) -> Arc<SharedWords> {
+        Arc::new(SharedWords::new(self.serial, self.known.clone(), self.width, n_threads))
     }
 
     pub fn vocabulary(&self) -> &Arc<Vocabulary> {
@@ -170,11 +182,10 @@ impl Encoder {
                 return Err(error);
             }
             for ends in ends.chunks(lookup::STRETCH) {
-                lookup::make_keys(cache.processor, &cache.tables.short, text, start, ends, &mut keys, streams);
+                cache.make_keys(text, start, ends, &mut keys, streams);
                 let mut done = 0;
                 while done < ends.len() {
-                    let Tables { short, spilled, .. } = &cache.tables;
-                    let run = lookup::run(cache.processor, short, spilled, &keys[done..ends.len()], &mut ids);
+                    let run = cache.run(&keys[done..ends.len()], &mut ids);
                     out.extend_from_slice(&ids[..run.n_ids]);
                     done += run.n_pretokens;
                     if done > 0 {

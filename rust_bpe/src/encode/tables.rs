@@ -1,14 +1,18 @@
 //! The tokens of pre-tokens met before, in one table for each range of lengths. Bounded; ids do not depend on it.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
+use super::entry::{Found, MEDIUM_BYTES, SHORT_BYTES, Width, medium_key, short_key};
 use super::known::KnownWords;
-use super::words::{Found, MEDIUM_BYTES, MediumWords, SHORT_BYTES, ShortWords, Width, medium_key, short_key};
+use super::shared::{SharedWords, View};
+use super::words::{MediumWords, ShortWords};
 use crate::token::TokenId;
 
 /// Ids of pre-tokens that have too many for their entry; beyond them all is forgotten. 32 MiB: an eighth of it was filled
 /// every 15 MB by multilingual text in gpt2's tokens, which then merged all its words anew.
-const SPILLED_IDS: usize = 1 << 23;
+pub(super) const SPILLED_IDS: usize = 1 << 23;
 
 /// Words and ids of longer pre-tokens; beyond them these are forgotten.
 const LONG_WORDS_BYTES: usize = 8 << 20;
@@ -29,6 +33,8 @@ pub(super) struct Tables {
     pub short: ShortWords,
     medium: MediumWords,
     pub spilled: Vec<TokenId>,
+    /// In place of the three above, where they would have been too large.
+    pub shared: Option<View>,
     long_words: LongWords,
     /// Whether all words stand among the long ones.
     is_small: bool,
@@ -52,11 +58,8 @@ impl Tables {
     /// With what is known of some words, the first of them with the best places.
     pub fn of(known: &KnownWords, n_words: usize, width: Width) -> Self {
         let mut tables = Self::new(width);
-        let count = |lengths: std::ops::RangeInclusive<usize>| {
-            known.iter().filter(|(word, _)| lengths.contains(&word.len())).count()
-        };
-        tables.short.reserve(count(1..=SHORT_BYTES).max(n_words));
-        tables.medium.reserve(count(SHORT_BYTES + 1..=MEDIUM_BYTES));
+        tables.short.reserve(known.count(1..=SHORT_BYTES).max(n_words));
+        tables.medium.reserve(known.count(SHORT_BYTES + 1..=MEDIUM_BYTES));
         for index in (0..known.len()).rev() {
             // The table is larger than the caches: what is put there soon is called into them.
             let soon = if index >= AHEAD { known.get(index - AHEAD).0 } else { &[] };
@@ -69,12 +72,24 @@ impl Tables {
         Self { n_known: known.len(), ..tables }
     }
 
+    /// With the words that other threads know too. Long ones are few, and each thread's own.
+    pub fn sharing(shared: &Arc<SharedWords>, known: &KnownWords) -> Self {
+        let mut tables = Self { shared: Some(View::new(shared.clone())), ..Self::default() };
+        for (word, tokens) in known.iter().filter(|(word, _)| word.len() > MEDIUM_BYTES) {
+            tables.long_words.insert(word, tokens);
+        }
+        tables
+    }
+
     pub fn is_small(&self) -> bool {
         self.is_small
     }
 
     /// Calls the bucket of a pre-token of at most [`MEDIUM_BYTES`] into the caches.
     pub fn prefetch(&self, pretoken: &[u8]) {
+        if let Some(view) = &self.shared {
+            return view.prefetch(pretoken);
+        }
         if pretoken.len() <= SHORT_BYTES {
             self.short.prefetch(ShortWords::hash(&short_key(pretoken, 0, pretoken.len())));
         } else {
@@ -87,6 +102,11 @@ impl Tables {
         tokens.clear();
         if self.is_small {
             return self.long_words.get(pretoken, tokens);
+        }
+        if let Some(view) = &self.shared
+            && pretoken.len() <= MEDIUM_BYTES
+        {
+            return view.recall(pretoken, tokens);
         }
         let found = if pretoken.len() <= SHORT_BYTES {
             self.short.get(&short_key(pretoken, 0, pretoken.len()))
@@ -105,6 +125,11 @@ impl Tables {
 
     /// Whether a pre-token is remembered.
     pub fn has(&self, pretoken: &[u8]) -> bool {
+        if let Some(view) = &self.shared
+            && pretoken.len() <= MEDIUM_BYTES
+        {
+            return view.generation.has(pretoken);
+        }
         match pretoken.len() {
             0..=SHORT_BYTES if !self.is_small => self.short.has(&short_key(pretoken, 0, pretoken.len())),
             0..=MEDIUM_BYTES if !self.is_small => self.medium.has(&medium_key(pretoken)),
@@ -120,6 +145,9 @@ impl Tables {
         }
         if self.is_small || pretoken.len() > MEDIUM_BYTES {
             return self.long_words.insert(pretoken, tokens);
+        }
+        if let Some(view) = &mut self.shared {
+            return view.remember(pretoken, tokens);
         }
         let is_short = pretoken.len() <= SHORT_BYTES;
         if n_ids <= if is_short { self.short.room() } else { self.medium.room() } {
@@ -141,7 +169,43 @@ impl Tables {
         }
     }
 
-    /// How many words are remembered.
+    /// Sees what other threads have put into the shared tables; where this thread's own are full, puts their words there, too,
+    /// and goes on with the shared ones.
+    pub fn meet(&mut self, shared: Option<&Arc<SharedWords>>) {
+        match (&mut self.shared, shared) {
+            (Some(view), _) => view.count(),
+            (None, Some(shared)) if shared.is_for(self.short.len()) => self.join(shared),
+            _ => {}
+        }
+    }
+
+    #[cold]
+    fn join(&mut self, shared: &Arc<SharedWords>) {
+        let mut view = View::new(shared.clone());
+        // A few wait for their buckets to come into the caches.
+        let mut waiting = KnownWords::default();
+        let put = |view: &mut View, waiting: &mut KnownWords| {
+            waiting.iter().for_each(|(word, tokens)| view.remember(word, tokens));
+            waiting.clear();
+            view.count();
+        };
+        self.for_each(|word, tokens| {
+            if word.len() <= MEDIUM_BYTES {
+                view.prefetch(word);
+                waiting.push(word, tokens.iter().copied());
+            }
+            if waiting.len() == AHEAD {
+                put(&mut view, &mut waiting);
+            }
+        });
+        put(&mut view, &mut waiting);
+        self.short.clear();
+        self.medium.clear();
+        self.spilled = Vec::new();
+        self.shared = Some(view);
+    }
+
+    /// How many words are remembered that are not shared.
     pub fn n_words(&self) -> usize {
         self.short.len() + self.medium.len() + self.long_words.places.len()
     }
@@ -152,7 +216,7 @@ impl Tables {
         self.n_words() <= self.n_known + self.n_known / 8
     }
 
-    /// Visits all words with their tokens, in no order.
+    /// Visits all words that are not shared with their tokens, in no order.
     pub fn for_each(&self, mut visit: impl FnMut(&[u8], &[TokenId])) {
         for (word, &(start, end)) in &self.long_words.places {
             visit(word, &self.long_words.ids[start as usize..end as usize]);

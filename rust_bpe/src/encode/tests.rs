@@ -16,10 +16,10 @@ use crate::vocabulary::SpecialIds;
 use crate::words::Words;
 
 /// xorshift64*: enough for tests, the same everywhere.
-struct Random(u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -74,7 +74,13 @@ fn strings(strings: &[&str]) -> Vec<String> {
 }
 
 /// A vocabulary trained on the pre-tokens of `text`.
-fn trained(text: &[u8], pattern: &str, n_merges: usize, over_bytes: bool, special_ids: SpecialIds) -> Vocabulary {
+pub(super) fn trained(
+    text: &[u8],
+    pattern: &str,
+    n_merges: usize,
+    over_bytes: bool,
+    special_ids: SpecialIds,
+) -> Vocabulary {
     let pattern = Pattern::parse(pattern).unwrap();
     let mut words = Vec::new();
     pattern.split(text, |word| words.push((word.to_vec(), 1))).unwrap();
@@ -85,7 +91,7 @@ fn trained(text: &[u8], pattern: &str, n_merges: usize, over_bytes: bool, specia
     Vocabulary::from_merges(&alphabet, &trained.merges, pattern, &strings(&SPECIALS), special_ids).unwrap()
 }
 
-fn encoded(encoder: &Encoder, text: &[u8], special: Special, cache: &mut Cache) -> Vec<u32> {
+pub(super) fn encoded(encoder: &Encoder, text: &[u8], special: Special, cache: &mut Cache) -> Vec<u32> {
     let mut ids = Vec::new();
     encoder.encode(text, special, cache, &mut ids).unwrap();
     ids

@@ -3,16 +3,9 @@
 //! The key is the pre-token itself, so an entry never stands for another. A bucket has two entries, and two buckets help each
 //! other out; a table doubles while it fills, up to a bound. The loop over pre-tokens looks at the first bucket alone.
 
+use super::entry::{self, Found, KEY_BITS, Width, count_of};
 use crate::memory;
 use crate::token::TokenId;
-
-/// Longest pre-tokens of the two tables, in bytes.
-pub(super) const SHORT_BYTES: usize = 15;
-pub(super) const MEDIUM_BYTES: usize = 31;
-
-/// A pre-token and its length in so many words.
-pub(super) type ShortKey = [u64; 2];
-pub(super) type MediumKey = [u64; 4];
 
 /// Up to 15 bytes and 16 bytes of ids in 32 bytes; 2,097,152 words in 64 MiB at most.
 pub(super) type ShortWords = Words<2, 4, { 1 << 20 }>;
@@ -20,64 +13,6 @@ pub(super) type ShortWords = Words<2, 4, { 1 << 20 }>;
 /// Up to 31 bytes and 32 bytes of ids in 64 bytes; 262,144 words in 16 MiB at most. One pre-token in 20 of multilingual
 /// text.
 pub(super) type MediumWords = Words<4, 8, { 1 << 17 }>;
-
-/// The key of no pre-token: in its place for one that is too long for the table.
-pub(super) const NO_KEY: ShortKey = [u64::MAX; 2];
-
-/// The integers of ids in a table: of 16 bits where all ids of the vocabulary fit, so that twice as many do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Width {
-    #[default]
-    Narrow,
-    Wide,
-}
-
-/// The key of `text[start..end]`, 1 to 15 bytes.
-#[inline]
-pub(super) fn short_key(text: &[u8], start: usize, end: usize) -> ShortKey {
-    let length = end - start;
-    let bytes = match text.get(start..start + 16) {
-        Some(bytes) => u128::from_le_bytes(bytes.try_into().unwrap_or_default()) & LOW_BYTES[length],
-        None => {
-            let mut bytes = [0; 16];
-            bytes[..length].copy_from_slice(&text[start..end]);
-            u128::from_le_bytes(bytes)
-        }
-    };
-    [bytes as u64, (bytes >> 64) as u64 | (length as u64) << 56]
-}
-
-/// Ones in the lowest bytes, by their number.
-pub(super) const LOW_BYTES: [u128; SHORT_BYTES + 1] = {
-    let mut masks = [0; SHORT_BYTES + 1];
-    let mut length = 1;
-    while length <= SHORT_BYTES {
-        masks[length] = (1 << (8 * length)) - 1;
-        length += 1;
-    }
-    masks
-};
-
-/// The key of a pre-token of 16 to 31 bytes.
-pub(super) fn medium_key(pretoken: &[u8]) -> MediumKey {
-    let mut bytes = [0; 32];
-    bytes[..pretoken.len()].copy_from_slice(pretoken);
-    bytes[31] = pretoken.len() as u8 - 16;
-    let (words, _) = bytes.as_chunks::<8>();
-    [0, 1, 2, 3].map(|word| u64::from_le_bytes(words[word]))
-}
-
-/// What a table says of a pre-token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Its ids, the first of so many; those behind them are meaningless.
-    Ids([TokenId; MOST_IDS], usize),
-    /// The place of its ids among those that are too many for an entry.
-    Spilled(u32, u32),
-}
-
-/// Ids in an entry of the larger kind.
-pub(super) const MOST_IDS: usize = 16;
 
 /// `KEY` words of key and ids in the rest of `SIZE` words an entry; at most `MOST_BUCKETS`, a power of two.
 #[derive(Debug)]
@@ -98,18 +33,6 @@ const FEWEST_BUCKETS: usize = 1 << 11;
 /// How many buckets ahead the new ones are called while a table grows.
 const AHEAD: usize = 16;
 
-/// The highest bits of a key are 0; in an entry they have the number of ids, which is none in an empty one.
-const COUNT_SHIFT: u32 = 60;
-pub(super) const KEY_BITS: u64 = (1 << COUNT_SHIFT) - 1;
-/// In place of the number of ids that stand elsewhere: the place has two words of 32 bits.
-pub(super) const SPILLED: usize = 15;
-
-/// The number of ids by the last word of an entry's key: 0 in an empty one, more than there can be where they are spilled.
-#[inline(always)]
-pub(super) fn count_of(last_of_key: u64) -> usize {
-    (last_of_key >> COUNT_SHIFT) as usize
-}
-
 impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Default for Words<KEY, SIZE, MOST_BUCKETS> {
     fn default() -> Self {
         Self { width: Width::default(), buckets: Vec::new(), n_entries: 0 }
@@ -119,8 +42,7 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Default for
 impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, SIZE, MOST_BUCKETS> {
     /// Ids that an entry has room for.
     pub fn room(&self) -> usize {
-        let n_ids = (SIZE - KEY) * 8 / if self.width == Width::Narrow { 2 } else { 4 };
-        n_ids.min(SPILLED - 1)
+        entry::room::<KEY, SIZE>(self.width)
     }
 
     pub fn len(&self) -> usize {
@@ -161,40 +83,24 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
     pub fn for_each(&self, mut visit: impl FnMut(&[u8], Found)) {
         for entry in self.buckets.iter().flat_map(|bucket| &bucket.0) {
             let Some(found) = self.found(entry) else { continue };
-            let mut bytes = [0; MEDIUM_BYTES + 1];
-            for (place, word) in bytes.chunks_exact_mut(8).zip(&entry[..KEY]) {
-                place.copy_from_slice(&word.to_le_bytes());
-            }
-            // The last byte has the length, beyond 16 in a key of 32 bytes, below the number of ids.
-            let length = usize::from(bytes[8 * KEY - 1] & 0xF) + if 8 * KEY > 16 { 16 } else { 0 };
+            let (bytes, length) = entry::pretoken_of::<KEY, SIZE>(entry);
             visit(&bytes[..length], found);
         }
     }
 
     fn found(&self, entry: &[u64; SIZE]) -> Option<Found> {
-        match count_of(entry[KEY - 1]) {
-            0 => None,
-            SPILLED => Some(Found::Spilled(entry[KEY] as u32, (entry[KEY] >> 32) as u32)),
-            count => Some(Found::Ids(self.unpacked(&entry[KEY..]), count)),
-        }
+        entry::found_in::<KEY, SIZE>(entry, self.width)
     }
 
     /// Puts a pre-token of at most [`Words::room`] ids first in its bucket; the oldest one there goes to the other bucket
     /// of the pair, or is dropped.
     pub fn insert(&mut self, key: &[u64; KEY], ids: &[TokenId]) {
-        let per_word = if self.width == Width::Narrow { 4 } else { 2 };
-        let mut entry = Self::entry(key, ids.len());
-        for (word, ids) in entry[KEY..].iter_mut().zip(ids.chunks(per_word)) {
-            *word = ids.iter().rev().fold(0, |word, &id| word << (64 / per_word) | u64::from(id));
-        }
-        self.put(entry);
+        self.put(entry::entry_of(key, ids, self.width));
     }
 
     /// The same for one whose ids stand elsewhere.
     pub fn insert_spilled(&mut self, key: &[u64; KEY], start: u32, end: u32) {
-        let mut entry = Self::entry(key, SPILLED);
-        entry[KEY] = u64::from(start) | u64::from(end) << 32;
-        self.put(entry);
+        self.put(entry::spilled_entry(key, start, end));
     }
 
     /// Makes the table as large as so many more entries would make it.
@@ -209,30 +115,6 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         *self = Self { width: self.width, ..Self::default() };
     }
 
-    fn entry(key: &[u64; KEY], count: usize) -> [u64; SIZE] {
-        let mut entry = [0; SIZE];
-        entry[..KEY].copy_from_slice(key);
-        entry[KEY - 1] |= (count as u64) << COUNT_SHIFT;
-        entry
-    }
-
-    fn unpacked(&self, words: &[u64]) -> [TokenId; MOST_IDS] {
-        let mut ids = [0; MOST_IDS];
-        match self.width {
-            Width::Narrow => {
-                for (ids, word) in ids.chunks_exact_mut(4).zip(words) {
-                    ids.copy_from_slice(&[0, 16, 32, 48].map(|shift| (word >> shift) as u32 & 0xFFFF));
-                }
-            }
-            Width::Wide => {
-                for (ids, word) in ids.chunks_exact_mut(2).zip(words) {
-                    ids.copy_from_slice(&[*word as u32, (word >> 32) as u32]);
-                }
-            }
-        }
-        ids
-    }
-
     fn put(&mut self, entry: [u64; SIZE]) {
         // A quarter full at most: of 130,545 words one in ten has no place in its first bucket at half, one in thirty at a
         // quarter.
@@ -243,9 +125,7 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
     }
 
     fn put_entry(&mut self, entry: [u64; SIZE]) {
-        let mut key = *entry.first_chunk().unwrap_or(&[0; KEY]);
-        key[KEY - 1] &= KEY_BITS;
-        let home = self.bucket_of(&key);
+        let home = self.bucket_of(&entry::key_of(&entry));
         let [newer, older] = &mut self.buckets[home].0;
         let moved = std::mem::replace(older, std::mem::replace(newer, entry));
         self.n_entries += usize::from(count_of(moved[KEY - 1]) == 0);
@@ -286,15 +166,9 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
         hash as usize & self.buckets.len().wrapping_sub(1)
     }
 
-    /// A product of the halves of the key, folded: all its bits reach all bits of the hash.
     #[inline(always)]
     pub fn hash(key: &[u64; KEY]) -> u64 {
-        let mut hash = 0;
-        for pair in key.chunks_exact(2) {
-            let product = (pair[0] ^ 0x9E37_79B9_7F4A_7C15 ^ hash) as u128 * (pair[1] ^ 0xD6E8_FEB8_6659_FD93) as u128;
-            hash = product as u64 ^ (product >> 64) as u64;
-        }
-        hash
+        entry::hash_of(key)
     }
 
     /// Whether a bucket is not full. None of its pre-tokens ever had to move to the other one of the pair then: what is
@@ -319,19 +193,8 @@ impl<const KEY: usize, const SIZE: usize, const MOST_BUCKETS: usize> Words<KEY, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::{medium_key, short_key};
     use super::*;
-
-    #[test]
-    fn keys_tell_all_pretokens_apart() {
-        let text = b"ab\0\0\0 and the rest of a text that is long enough";
-        let keys: Vec<ShortKey> = (1..=SHORT_BYTES).map(|end| short_key(text, 0, end)).collect();
-        for (index, key) in keys.iter().enumerate() {
-            assert_eq!(*key, short_key(&text[..index + 1], 0, index + 1), "at the end of a text and inside one");
-            assert!(keys[..index].iter().all(|other| other != key));
-        }
-        let zeros = [0; MEDIUM_BYTES];
-        assert_ne!(medium_key(&zeros[..20]), medium_key(&zeros[..21]));
-    }
 
     #[test]
     fn a_full_bucket_leaves_its_oldest_word_to_the_other_one() {

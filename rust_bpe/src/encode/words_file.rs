@@ -6,13 +6,16 @@
 //! about one size, which are hashed at once. A file that is not whole, or another vocabulary's, is as none: it holds nothing
 //! that could not be found again.
 
+use std::convert::Infallible;
 use std::io::Read;
+use std::sync::{Mutex, PoisonError};
 
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 
 use super::known::KnownWords;
 use crate::checksum::Sha256;
 use crate::memory;
+use crate::parallel;
 use crate::token::TokenId;
 use crate::vocabulary::MAX_VOCABULARY_FILE_BYTES;
 
@@ -22,19 +25,56 @@ const HEADER_BYTES: usize = 16 + 32 + 3 * 8;
 impl KnownWords {
     /// The content of the file. `vocabulary` is the sha256 of its tokenizer.json.
     pub fn to_bytes(&self, vocabulary: &[u8; 32]) -> Vec<u8> {
-        let Self { bytes, ids, ends } = self;
-        let mut file = Vec::with_capacity(HEADER_BYTES + 8 * ends.len() + bytes.len() + 4 * ids.len() + 2 * 32);
-        file.extend(NAME);
-        file.extend(vocabulary);
-        [ends.len(), bytes.len(), ids.len()].iter().for_each(|&size| file.extend((size as u64).to_le_bytes()));
-        ends.as_flattened().iter().for_each(|end| file.extend(end.to_le_bytes()));
-        file.extend(bytes);
-        let n_before = file.len();
-        ids.iter().for_each(|id| file.extend(id.to_le_bytes()));
-        let (before, tokens) = file.split_at(n_before);
-        let checksums = checksums(&[before], tokens);
-        file.extend(checksums.as_flattened());
-        file
+        let file = Mutex::new(Vec::new());
+        let put = |bytes: &[u8], offset: u64| {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = offset as usize + bytes.len();
+            if file.len() < end {
+                file.resize(end, 0);
+            }
+            file[offset as usize..end].copy_from_slice(bytes);
+            Ok::<(), Infallible>(())
+        };
+        let Ok(()) = Self::write(std::slice::from_ref(self), vocabulary, 1, put);
+        file.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the content of the file, of words in `parts`, to `put` in pieces with their offsets. Each is written while it is
+    /// in the caches, where it was hashed, by up to two threads.
+    pub fn write<E: Send>(
+        parts: &[Self],
+        vocabulary: &[u8; 32],
+        n_threads: usize,
+        put: impl Fn(&[u8], u64) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let mut header = NAME.to_vec();
+        header.extend(vocabulary);
+        let [mut n_words, mut n_bytes, mut n_ids] = [0; 3];
+        let mut ends = Vec::new();
+        for part in parts {
+            ends.extend(
+                part.ends.chunks(PIECE_BYTES / 8).map(|piece| Piece::Ends(piece, [n_bytes as u32, n_ids as u32])),
+            );
+            n_words += part.len();
+            n_bytes += part.bytes.len();
+            n_ids += part.ids.len();
+        }
+        [n_words, n_bytes, n_ids].iter().for_each(|&size| header.extend((size as u64).to_le_bytes()));
+        let mut before = vec![Piece::Bytes(&header)];
+        before.extend(ends);
+        before.extend(parts.iter().flat_map(|part| part.bytes.chunks(PIECE_BYTES)).map(Piece::Bytes));
+        let tokens = parts.iter().flat_map(|part| part.ids.chunks(PIECE_BYTES / 4)).map(Piece::Ids).collect();
+        let n_before = (HEADER_BYTES + 8 * n_words + n_bytes) as u64;
+
+        let mut halves = [Half::new(before, 0), Half::new(tokens, n_before)];
+        if n_threads > 1 && n_before as usize + 4 * n_ids >= MANY_BYTES {
+            let written = parallel::map(&mut halves, |half| half.write(&put));
+            written.into_iter().collect::<Result<(), E>>()?;
+        } else {
+            Half::write_both(&mut halves, &put)?;
+        }
+        let checksums = halves.map(|half| half.hash.finish());
+        put(checksums.as_flattened(), n_before + 4 * n_ids as u64)
     }
 
     /// Reads what [`KnownWords::to_bytes`] wrote; None for anything else, and for an id above `largest_id`.
@@ -75,6 +115,75 @@ impl KnownWords {
         let is_whole = grows && (end, last) == (bytes.len(), ids.len());
         let largest = ids.iter().copied().fold(0, TokenId::max);
         (is_whole && largest <= largest_id).then_some(Self { bytes, ids, ends })
+    }
+}
+
+/// A smaller file is written sooner than another thread has begun.
+const MANY_BYTES: usize = 8 << 20;
+
+/// What is hashed, written and forgotten at once.
+const PIECE_BYTES: usize = 1 << 18;
+
+/// Of a file that is being written.
+enum Piece<'w> {
+    Bytes(&'w [u8]),
+    /// With what is to be added to each.
+    Ends(&'w [[u32; 2]], [u32; 2]),
+    Ids(&'w [TokenId]),
+}
+
+impl Piece<'_> {
+    /// The bytes as they are in the file; `numbers` is room for some.
+    fn bytes<'b>(&'b self, numbers: &'b mut Vec<u32>) -> &'b [u8] {
+        numbers.clear();
+        match self {
+            Piece::Bytes(bytes) => return bytes,
+            Piece::Ends(ends, [start, first]) => {
+                numbers.extend(ends.iter().flat_map(|[end, last]| [(start + end).to_le(), (first + last).to_le()]));
+            }
+            Piece::Ids(ids) => numbers.extend(ids.iter().map(|id| id.to_le())),
+        }
+        cast_slice(numbers)
+    }
+}
+
+/// What stands before the tokens, or the tokens.
+struct Half<'w> {
+    pieces: std::vec::IntoIter<Piece<'w>>,
+    offset: u64,
+    hash: Sha256,
+    numbers: Vec<u32>,
+}
+
+impl<'w> Half<'w> {
+    fn new(pieces: Vec<Piece<'w>>, offset: u64) -> Self {
+        Self { pieces: pieces.into_iter(), offset, hash: Sha256::new(), numbers: Vec::new() }
+    }
+
+    fn write<E>(&mut self, put: &impl Fn(&[u8], u64) -> Result<(), E>) -> Result<(), E> {
+        for piece in self.pieces.by_ref() {
+            let bytes = piece.bytes(&mut self.numbers);
+            self.hash.update(bytes);
+            put(bytes, self.offset)?;
+            self.offset += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Two streams are hashed in little more time than one.
+    fn write_both<E>([first, second]: &mut [Self; 2], put: &impl Fn(&[u8], u64) -> Result<(), E>) -> Result<(), E> {
+        loop {
+            let (one, other) = match (first.pieces.next(), second.pieces.next()) {
+                (None, None) => return Ok(()),
+                (one, other) => (one.unwrap_or(Piece::Bytes(&[])), other.unwrap_or(Piece::Bytes(&[]))),
+            };
+            let (bytes, other_bytes) = (one.bytes(&mut first.numbers), other.bytes(&mut second.numbers));
+            first.hash.update_with(bytes, &mut second.hash, other_bytes);
+            put(bytes, first.offset)?;
+            put(other_bytes, second.offset)?;
+            first.offset += bytes.len() as u64;
+            second.offset += other_bytes.len() as u64;
+        }
     }
 }
 

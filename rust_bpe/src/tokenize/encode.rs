@@ -19,8 +19,8 @@ pub(super) struct Encoded {
     pub sources: Vec<Source>,
     /// What the corpus holds, where this was its survey too.
     pub totals: Option<Totals>,
-    /// The words that were met; none where nearly all were known before.
-    pub known: KnownWords,
+    /// The words that were met, in parts; none where nearly all were known before.
+    pub known: Vec<KnownWords>,
 }
 
 /// How to read what is encoded.
@@ -66,7 +66,11 @@ fn encode_as<T: Id>(
     };
     let Reading { corpus, n_threads, monitor, .. } = *reading;
     let n_bytes = corpus.size_bytes();
-    let cache = || Cache::for_text(n_bytes);
+    let shared = (n_threads > 1).then(|| encoder.share(n_threads));
+    let cache = || match &shared {
+        Some(shared) => Cache::sharing(shared, n_bytes),
+        None => Cache::for_text(n_bytes),
+    };
     let (caches, mut sources, totals) = match way {
         Way::Pass(pass) => {
             let work = |cache: &mut Cache, block: &mut Block| work(cache, block, Ok(()));

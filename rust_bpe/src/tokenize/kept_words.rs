@@ -1,6 +1,7 @@
 //! The words that a job knew at its end, for the next job with the same vocabulary.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,18 +36,22 @@ impl KeptWords {
     }
 }
 
-/// Keeps what a job `learned` among `files`; where that is nothing, what it `began` with, by a link where that was `kept`.
+/// Keeps what a job `learned`, in parts, among `files`; where that is nothing, what it `began` with, by a link where that was
+/// `kept`.
 pub(super) fn keep(
-    learned: &KnownWords,
+    learned: &[KnownWords],
     began: &KnownWords,
     kept: Option<&KeptWords>,
     vocabulary_sha256: &[u8; 32],
     files: &Files,
+    n_threads: usize,
 ) -> Result<()> {
     let is_kept = learned.is_empty() && kept.is_some_and(|kept| kept.link(files));
-    let known = if learned.is_empty() { began } else { learned };
-    if is_kept || known.is_empty() {
+    let known = if learned.is_empty() { std::slice::from_ref(began) } else { learned };
+    if is_kept || known.iter().all(KnownWords::is_empty) {
         return Ok(());
     }
-    files.write(WORDS_FILE, &known.to_bytes(vocabulary_sha256))
+    let file = files.create(WORDS_FILE)?;
+    let put = |bytes: &[u8], offset| file.write_all_at(bytes, offset);
+    KnownWords::write(known, vocabulary_sha256, n_threads, put).map_err(files.in_path(WORDS_FILE))
 }

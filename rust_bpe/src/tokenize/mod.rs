@@ -27,7 +27,7 @@ use crate::corpus::{
     Corpus, Cut, Field, Input, Markers, OpenRecords, Pass, Side, Source, Split, SplitMethod, SplitRequest,
 };
 use crate::corpus::{Survey, SurveyOptions, Totals};
-use crate::encode::{Encoder, KnownWords};
+use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::token::TokenId;
@@ -187,7 +187,7 @@ pub fn run(job: Job, monitor: &Monitor) -> Result<Report> {
             false => encode::Way::Pass(Pass::Worked(Some(&survey.sources))),
         };
         let encoded = write_ids(&reading, way, &encoder, learned.counted, end_of_text_id, &files)?;
-        kept_words::keep(&encoded.known, known, kept.as_ref(), &tokenizer_sha256, &files)?;
+        kept_words::keep(&encoded.known, known, kept.as_ref(), &tokenizer_sha256, &files, reading.n_threads)?;
         times.encoding = encoding.elapsed();
         encoded
     };
@@ -232,7 +232,7 @@ fn write_ids(
         Some(learn::Counted { sources, .. }) => {
             let way = encode::Way::Pass(Pass::Again(&sources));
             let encoded = encode::encode(reading, way, encoder, end_of_text, files);
-            encoded.map(|encoded| encode::Encoded { sources, known: KnownWords::default(), ..encoded })
+            encoded.map(|encoded| encode::Encoded { sources, known: Vec::new(), ..encoded })
         }
     }
 }

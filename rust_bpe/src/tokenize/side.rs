@@ -82,12 +82,12 @@ impl Files {
         std::fs::write(&path, content).map_err(|source| Error::Io { path, source })
     }
 
-    fn create(&self, name: &str) -> Result<File> {
+    pub fn create(&self, name: &str) -> Result<File> {
         let path = self.folder.join(name);
         File::create(&path).map_err(|source| Error::Io { path, source })
     }
 
-    fn in_path(&self, name: &str) -> impl FnOnce(std::io::Error) -> Error {
+    pub fn in_path(&self, name: &str) -> impl FnOnce(std::io::Error) -> Error {
         let path = self.folder.join(name);
         move |source| Error::Io { path, source }
     }
