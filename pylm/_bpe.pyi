@@ -24,7 +24,7 @@ def pattern_regex(pattern: str) -> str | None:
     """Return a pattern's regular expression as tokenizer.json holds it; None for `none`. See split."""
 
 def has_fast_kernels() -> bool:
-    """Whether losses_of_rows and mix_heads are the fast way on this processor."""
+    """Whether the functions below are the fast way on this processor."""
 
 def adopt_threads(library: PathLike[str]) -> bool:
     """Let them take the threads of GNU's OpenMP at this path, if the process has loaded it; return whether they do."""
@@ -76,6 +76,42 @@ def mix_heads_backward(
     threads: int,
 ) -> None:
     """Fill `grad_projected` with the gradient of `projected` for that of the mixed values. See mix_heads."""
+
+def add_and_normalise(
+    x: NDArray[np.float32] | NDArray[np.uint16] | None,
+    sums: NDArray[np.float32] | NDArray[np.uint16],
+    normed: NDArray[np.float32] | NDArray[np.uint16],
+    inverses: NDArray[np.float32],
+    norm: str,
+    eps: float,
+    threads: int,
+) -> None:
+    """Add `x` to `sums`, if there is an x; fill `normed` with their normalised rows, `inverses` (N,) with their scales.
+
+    All but that (N, D), contiguous, float32 or the bits of bfloat16, D a multiple of 16. `norm`: layer or rms.
+
+    Raises ConfigError for lengths that do not fit.
+    """
+
+def normalise_backward(
+    normed: NDArray[np.float32] | NDArray[np.uint16],
+    inverses: NDArray[np.float32],
+    grad_normed: NDArray[np.float32] | NDArray[np.uint16],
+    grad: NDArray[np.float32] | NDArray[np.uint16],
+    norm: str,
+    threads: int,
+) -> None:
+    """Add to `grad` the gradient of the sums for that of the normalised rows. See add_and_normalise."""
+
+def squared_relu(numbers: NDArray[np.float32] | NDArray[np.uint16], threads: int) -> None:
+    """Make of each number relu(x)^2, in place; (N, F), contiguous, float32 or the bits of bfloat16."""
+
+def squared_relu_backward(
+    squared: NDArray[np.float32] | NDArray[np.uint16],
+    grad: NDArray[np.float32] | NDArray[np.uint16],
+    threads: int,
+) -> None:
+    """Make of the gradient of relu(x)^2 that of x, in place. Raises ConfigError for lengths that do not fit."""
 
 @final
 class Tokenizer:

@@ -21,7 +21,8 @@ def can_take(x: Tensor, dtype: torch.dtype | None = None) -> bool:
 
 def as_array(x: Tensor) -> NDArray[Any]:
     """The memory of a contiguous tensor of a dtype that kernels take, as an array."""
-    return x.detach().view(_BITS[x.dtype]).numpy()
+    x = x.detach()
+    return x.numpy() if x.dtype == torch.float32 else x.view(_BITS[x.dtype]).numpy()
 
 
 @cache

@@ -81,7 +81,7 @@ def test_the_original_mask_which_shows_the_future_is_caught(
 
     model = build_model(CONFIG)
     assert future_leak(model) == 0.0
-    monkeypatch.setattr(attention.SelfAttention, "_heads", lambda *_: None)  # by torch, whose mask it is
+    monkeypatch.setattr(attention.SelfAttention, "fused_heads", lambda *_: None)  # by torch, whose mask it is
     monkeypatch.setattr(
         attention, "F", type("F", (), {"scaled_dot_product_attention": keeps_the_upper_triangle})
     )

@@ -50,11 +50,11 @@ class SelfAttention(nn.Module):
 
     def values(self, x_BTD: Tensor, cache: FullCache | Documents | None = None) -> Tensor:
         """The mixed values of all heads side by side, (B, T, D) to (B, T, H x d): by the extension where that can."""
-        if (heads := self._heads(x_BTD, cache)) is not None:
+        if (heads := self.fused_heads(x_BTD, cache)) is not None:
             return fused.mix(self.qkv(x_BTD), heads)
         return self.mix(x_BTD, cache).transpose(1, 2).flatten(2)
 
-    def _heads(self, x_BTD: Tensor, cache: FullCache | Documents | None) -> fused.Heads | None:
+    def fused_heads(self, x_BTD: Tensor, cache: FullCache | Documents | None) -> fused.Heads | None:
         """What the extension has to do, None where it cannot: gains of norms, documents, dropout."""
         norm = self.q_norm
         plain = isinstance(norm, PlainNorm | nn.Identity)

@@ -35,7 +35,7 @@ class CompressedAttention(Attention):
             cache.fill(k_BTHd, v_BTHd)
         return self._uncached(q_BTHd, k_BTHd, v_BTHd).transpose(1, 2)
 
-    def _heads(self, *_: object) -> None:
+    def fused_heads(self, *_: object) -> None:
         """None: the extension has no compressed keys."""
 
     def _uncached(self, q_BTHd: Tensor, k_BTHd: Tensor, v_BTHd: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ GFLOP/s against 100.
 """
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pylm import processor
 
 # Axes: N rows, K features summed over, M outputs; `..` any leading axes.
 
@@ -31,6 +32,14 @@ def linear(x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
 def times_transposed(a_NK: Tensor, b_MK: Tensor) -> Tensor:
     """Multiply a by b transposed: (N, M). Either may be a view of a transposed matrix. No gradient."""
     return _by_onednn(a_NK, b_MK, None) if is_faster(a_NK, b_MK) else a_NK @ b_MK.T
+
+
+def of_matrix(grad_NM: Tensor, x_NK: Tensor) -> Tensor:
+    """The gradient (M, K) of a matrix that x was multiplied by, for that of the products. No gradient of its own."""
+    if is_faster(grad_NM, x_NK) and not processor.halves_avx512():
+        # It has one copied first, on one thread: of 768 x 128 and 512, two threads, 1.00 ms for MKL's 0.67 on Zen 4.
+        return _by_onednn(grad_NM.t(), x_NK.t(), None)
+    return grad_NM.t() @ x_NK
 
 
 def arithmetic_dtype(x: Tensor) -> torch.dtype:
@@ -53,30 +62,12 @@ def is_faster(a: Tensor, b: Tensor) -> bool:
 
 @cache
 def _mkl_is_slow() -> bool:
-    """Whether this processor has AVX-512 and MKL does not use it.
-
-    By what the processor is, not by a measurement: a resumed run is to add in the same order.
-    """
+    """Whether this processor has AVX-512 and MKL does not use it."""
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):  # type: ignore[no-untyped-call]
         return False
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    return "AuthenticAMD" in _facts() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-@cache
-def _avx512_is_halved() -> bool:
-    """Whether it is AMD's Zen 4, which takes two steps for 512 bits: there MKL loses a tenth to oneDNN, not half."""
-    return any(line.split() == ["cpu", "family", ":", "25"] for line in _facts().splitlines())
-
-
-@cache
-def _facts() -> str:
-    """What Linux says of the processor."""
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
+    return processor.is_amd() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _by_onednn(x: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
@@ -98,12 +89,5 @@ class _Linear(torch.autograd.Function):
         grad_NM = grads[0].reshape(-1, len(weight_MK))
         of_x, of_weight, of_bias = ctx.needs_input_grad
         grad_x = _by_onednn(grad_NM, weight_MK.t(), None).view_as(x) if of_x else None
-        grad_weight_MK = _of_weight(grad_NM, x.reshape(-1, x.shape[-1])) if of_weight else None
+        grad_weight_MK = of_matrix(grad_NM, x.reshape(-1, x.shape[-1])) if of_weight else None
         return grad_x, grad_weight_MK, grad_NM.sum(0) if of_bias else None
-
-
-def _of_weight(grad_NM: Tensor, x_NK: Tensor) -> Tensor:
-    """(M, K). oneDNN has one copied first, on one thread: of 768 x 128 and 512, two threads, 1.00 ms for 0.67."""
-    if _avx512_is_halved():
-        return grad_NM.t() @ x_NK
-    return _by_onednn(grad_NM.t(), x_NK.t(), None)

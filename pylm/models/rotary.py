@@ -31,6 +31,7 @@ class Rotary(nn.Module):
             table_T1d2 = self.table_Td2[start][:, :, None]
         else:
             table_T1d2 = self.table_Td2[start : start + step * x_BTHd.shape[1] : step, None]
+        table_T1d2 = table_T1d2.float()  # of a model that was made one of 16 bits as well
         pairs_BTHd2 = x_BTHd.float().view(*x_BTHd.shape[:-1], x_BTHd.shape[-1] // 2, 2)
         if x_BTHd.device.type == "cpu" and not torch.compiler.is_compiling():
             # 2 x 1,024 positions, 24 heads of 64, both passes, 2 cores: 3.4 ms; by halves and cat 10.5.
@@ -47,7 +48,7 @@ class Rotary(nn.Module):
 
     def angles(self, length: int) -> NDArray[np.float32]:
         """Cosine and sine of the first positions' angles, one after another: (length x head_size,)."""
-        return self.table_Td2[:length].reshape(-1).numpy()
+        return self.table_Td2[:length].float().reshape(-1).numpy()
 
 
 def to_halves(rows_D: Tensor, head_size: int) -> Tensor:

@@ -9,11 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pylm.models import fused_block
 from pylm.models.attention import Attention
 from pylm.models.cache import LayerCache
 from pylm.models.config import ModelConfig
 from pylm.models.decoder import Block, Decoder, attention_maker
-from pylm.models.layers import MLP, make_norm
+from pylm.models.fused import Heads
+from pylm.models.layers import ACTIVATIONS, MLP, PlainNorm, make_norm
+from pylm.models.products import arithmetic_dtype
 
 # Axes: B sequences, T positions, D model width.
 
@@ -40,7 +43,10 @@ class ResidualBlock(Block):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BTD: Tensor, cache: Any = None) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
+        """(B, T, D) to (B, T, D): by the extension where that can."""
+        norm = self.attention_norm
+        if isinstance(norm, PlainNorm) and (heads := self.fused_heads(x_BTD, cache)) is not None:
+            return fused_block.run(x_BTD, heads, norm.kind, norm.eps, self._matrices())
         if self.post:
             x_BTD = self.attention_norm(x_BTD + self.dropout(self.attention(x_BTD, cache)))
             x_BTD = self.mlp_norm(x_BTD + self.dropout(self.mlp(x_BTD)))
@@ -48,6 +54,18 @@ class ResidualBlock(Block):
             x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), cache))
             x_BTD = x_BTD + self.dropout(self.mlp(self.mlp_norm(x_BTD)))
         return x_BTD
+
+    def fused_heads(self, x_BTD: Tensor, cache: Any) -> Heads | None:
+        """What the extension has to do inside attention, None where it cannot do the block."""
+        layers = (self.attention.qkv, self.attention.out, self.mlp.up, self.mlp.down)
+        is_plain = not self.post and self.mlp.activation is ACTIVATIONS["relu2"]
+        if not is_plain or any(layer.bias is not None for layer in layers):
+            return None
+        return self.attention.fused_heads(x_BTD, cache) if x_BTD.dtype == arithmetic_dtype(x_BTD) else None
+
+    def _matrices(self) -> tuple[Tensor, ...]:
+        attention, mlp = self.attention, self.mlp
+        return attention.qkv.weight, attention.out.weight, mlp.up.weight, mlp.down.weight
 
     def new_cache(self, max_tokens: int) -> LayerCache:
         """The attention's cache."""

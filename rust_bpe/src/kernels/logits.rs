@@ -2,6 +2,7 @@
 //!
 //! torch does it in a dozen passes over float32 copies of the rows: `pylm.logits.by_chunks`, the twin in tests.
 
+use super::lanes::LANES;
 use super::number::{Number, exponential};
 use super::{Kernel, run_all};
 use crate::error::{Error, Result};
@@ -11,9 +12,6 @@ pub const IGNORED: i64 = -1;
 
 /// Numbers that are worth a thread.
 const PART: usize = 1 << 17;
-
-/// Numbers handled at once, the same on every processor: so sums are added in the same order.
-const LANES: usize = 16;
 
 /// Numbers whose exponentials are added in float32, before they go on in float64.
 const SUMMED: usize = 1 << 10;
@@ -84,7 +82,7 @@ struct Part<'p, T> {
 
 impl<T: Number> Kernel for Part<'_, T> {
     #[inline(always)]
-    fn run(self) {
+    fn run<const WIDE: bool>(self) {
         let Self { logits, targets, losses, shape, gradient } = self;
         let mut numbers = vec![0.0; shape.n_ids];
         let rows = logits.chunks_exact_mut(shape.n_columns);

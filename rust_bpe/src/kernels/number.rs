@@ -1,7 +1,7 @@
 //! Numbers as torch stores them: float32, and the bits of bfloat16, which numpy has no name for.
 
 /// A number that is computed with as a float32.
-pub trait Number: Copy + Send + Sync {
+pub trait Number: Copy + Default + Send + Sync {
     fn to_f32(self) -> f32;
     fn from_f32(number: f32) -> Self;
 }

@@ -3,22 +3,27 @@
 use std::path::PathBuf;
 
 use numpy::{
-    Element, IntoPyArray, PyArray1, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray3, PyReadwriteArray2,
-    PyUntypedArrayMethods,
+    Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 
 use crate::error::Error;
-use crate::kernels::attention::{self, Norm};
+use crate::kernels::attention;
+use crate::kernels::norm::Norm;
 use crate::kernels::number::Number;
-use crate::kernels::{are_fast, logits, openmp};
+use crate::kernels::{are_fast, logits, openmp, rows};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(has_fast_kernels, module)?)?;
     module.add_function(wrap_pyfunction!(adopt_threads, module)?)?;
     module.add_function(wrap_pyfunction!(losses_of_rows, module)?)?;
     module.add_function(wrap_pyfunction!(mix_heads, module)?)?;
-    module.add_function(wrap_pyfunction!(mix_heads_backward, module)?)
+    module.add_function(wrap_pyfunction!(mix_heads_backward, module)?)?;
+    module.add_function(wrap_pyfunction!(add_and_normalise, module)?)?;
+    module.add_function(wrap_pyfunction!(normalise_backward, module)?)?;
+    module.add_function(wrap_pyfunction!(squared_relu, module)?)?;
+    module.add_function(wrap_pyfunction!(squared_relu_backward, module)?)
 }
 
 #[pyfunction]
@@ -75,15 +80,19 @@ struct Heads<'a>(usize, usize, &'a str, f32, Option<PyReadonlyArray1<'a, f32>>);
 impl Heads<'_> {
     fn shape(&self, projected: &[usize]) -> PyResult<attention::Shape<'_>> {
         let Heads(n_heads, kv_heads, norm, eps, angles) = self;
-        let norm = match *norm {
-            "none" => Norm::None,
-            "layer" => Norm::Layer(*eps),
-            "rms" => Norm::Rms(*eps),
-            other => return Err(Error::Setting(format!("the norm {other:?} is none of none, layer, rms")).into()),
-        };
+        let norm = norm_named(norm, *eps)?;
         let angles = angles.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
         let head_size = projected[2] / n_heads.saturating_add(kv_heads.saturating_mul(2)).max(1);
         Ok(attention::Shape { length: projected[1], n_heads: *n_heads, kv_heads: *kv_heads, head_size, norm, angles })
+    }
+}
+
+fn norm_named(name: &str, eps: f32) -> PyResult<Norm> {
+    match name {
+        "none" => Ok(Norm::None),
+        "layer" => Ok(Norm::Layer(eps)),
+        "rms" => Ok(Norm::Rms(eps)),
+        other => Err(Error::Setting(format!("the norm {other:?} is none of none, layer, rms")).into()),
     }
 }
 
@@ -156,4 +165,114 @@ fn mix_backward<T: Number + Element>(
         (given.cast::<PyArray3<T>>()?.try_readonly()?, place.cast::<PyArray3<T>>()?.try_readwrite()?);
     let (projected, given, place) = (projected.as_slice()?, given.as_slice()?, place.as_slice_mut()?);
     Ok(py.detach(|| attention::mix_backward(projected, given, place, shape, threads))?)
+}
+
+type Array2<'py> = Either<PyReadonlyArray2<'py, f32>, PyReadonlyArray2<'py, u16>>;
+type Array2Mut<'py> = Either<PyReadwriteArray2<'py, f32>, PyReadwriteArray2<'py, u16>>;
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // of Python
+fn add_and_normalise<'py>(
+    py: Python<'py>,
+    x: Option<&Bound<'py, PyAny>>,
+    sums: Array2Mut<'py>,
+    normed: &Bound<'py, PyAny>,
+    inverses: PyReadwriteArray1<'py, f32>,
+    norm: &str,
+    eps: f32,
+    threads: usize,
+) -> PyResult<()> {
+    let norm = norm_named(norm, eps)?;
+    match sums {
+        Either::Float32(sums) => add_and_normalise_as(py, x, sums, normed, inverses, norm, threads),
+        Either::Bfloat16(sums) => add_and_normalise_as(py, x, sums, normed, inverses, norm, threads),
+    }
+}
+
+fn add_and_normalise_as<T: Number + Element>(
+    py: Python,
+    x: Option<&Bound<PyAny>>,
+    mut sums: PyReadwriteArray2<T>,
+    normed: &Bound<PyAny>,
+    mut inverses: PyReadwriteArray1<f32>,
+    norm: Norm,
+    threads: usize,
+) -> PyResult<()> {
+    let x = x.map(readable::<T>).transpose()?;
+    let mut normed = normed.cast::<PyArray2<T>>()?.try_readwrite()?;
+    let x = x.as_ref().map(PyReadonlyArray2::as_slice).transpose()?;
+    let (sums, normed, inverses) = (sums.as_slice_mut()?, normed.as_slice_mut()?, inverses.as_slice_mut()?);
+    Ok(py.detach(|| rows::add_and_normalise(x, sums, normed, inverses, norm, threads))?)
+}
+
+fn readable<'py, T: Element>(array: &Bound<'py, PyAny>) -> PyResult<PyReadonlyArray2<'py, T>> {
+    Ok(array.cast::<PyArray2<T>>()?.try_readonly()?)
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // of Python
+fn normalise_backward<'py>(
+    py: Python<'py>,
+    normed: &Bound<'py, PyAny>,
+    inverses: PyReadonlyArray1<'py, f32>,
+    grad_normed: &Bound<'py, PyAny>,
+    grad: Array2Mut<'py>,
+    norm: &str,
+    threads: usize,
+) -> PyResult<()> {
+    // Its eps is in the inverses.
+    let norm = norm_named(norm, 0.0)?;
+    let given = (normed, inverses.as_slice()?, grad_normed);
+    match grad {
+        Either::Float32(grad) => normalise_backward_as(py, given, grad, norm, threads),
+        Either::Bfloat16(grad) => normalise_backward_as(py, given, grad, norm, threads),
+    }
+}
+
+fn normalise_backward_as<T: Number + Element>(
+    py: Python,
+    (normed, inverses, grad_normed): (&Bound<PyAny>, &[f32], &Bound<PyAny>),
+    mut grad: PyReadwriteArray2<T>,
+    norm: Norm,
+    threads: usize,
+) -> PyResult<()> {
+    let (normed, grad_normed) = (readable::<T>(normed)?, readable::<T>(grad_normed)?);
+    let (normed, grad_normed, grad) = (normed.as_slice()?, grad_normed.as_slice()?, grad.as_slice_mut()?);
+    Ok(py.detach(|| rows::normalise_backward(normed, inverses, grad_normed, grad, norm, threads))?)
+}
+
+#[pyfunction]
+fn squared_relu(py: Python<'_>, numbers: Array2Mut<'_>, threads: usize) -> PyResult<()> {
+    fn each<T: Number + Element>(py: Python, mut numbers: PyReadwriteArray2<T>, threads: usize) -> PyResult<()> {
+        let numbers = numbers.as_slice_mut()?;
+        py.detach(|| rows::squared_relu(numbers, threads));
+        Ok(())
+    }
+    match numbers {
+        Either::Float32(numbers) => each(py, numbers, threads),
+        Either::Bfloat16(numbers) => each(py, numbers, threads),
+    }
+}
+
+#[pyfunction]
+fn squared_relu_backward<'py>(
+    py: Python<'py>,
+    squared: Array2<'py>,
+    grad: &Bound<'py, PyAny>,
+    threads: usize,
+) -> PyResult<()> {
+    fn each<T: Number + Element>(
+        py: Python,
+        squared: &PyReadonlyArray2<T>,
+        grad: &Bound<PyAny>,
+        threads: usize,
+    ) -> PyResult<()> {
+        let mut grad = grad.cast::<PyArray2<T>>()?.try_readwrite()?;
+        let (squared, grad) = (squared.as_slice()?, grad.as_slice_mut()?);
+        Ok(py.detach(|| rows::squared_relu_backward(squared, grad, threads))?)
+    }
+    match squared {
+        Either::Float32(squared) => each(py, &squared, grad, threads),
+        Either::Bfloat16(squared) => each(py, &squared, grad, threads),
+    }
 }

@@ -4,12 +4,13 @@
 //! torch does it in a dozen operations; here a head's few kilobytes stay in a cache from the first to the last.
 //! `pylm.models.attention.SelfAttention.mix` is torch's way, and the twin in tests.
 
-mod heads;
 mod sequence;
 mod tile;
+mod turns;
 
-pub use heads::Norm;
+pub use super::norm::Norm;
 
+use super::lanes::LANES;
 use super::number::Number;
 use super::{Kernel, run_all};
 use crate::error::{Error, Result};
@@ -84,7 +85,7 @@ fn check(shape: Shape, n_projected: usize, n_mixed: usize) -> Result<usize> {
     let Shape { length, n_heads, kv_heads, head_size, .. } = shape;
     let fits = length > 0
         && head_size > 0
-        && head_size.is_multiple_of(tile::LANES)
+        && head_size.is_multiple_of(LANES)
         && kv_heads > 0
         && n_heads.is_multiple_of(kv_heads)
         && n_projected.is_multiple_of(length * shape.projected())
@@ -95,7 +96,7 @@ fn check(shape: Shape, n_projected: usize, n_mixed: usize) -> Result<usize> {
         return Err(Error::Setting(format!(
             "{n_projected} projections and {n_mixed} mixed values, {n_angles} angles, are not of {length} positions, \
              {n_heads} heads, {kv_heads} of keys, of {head_size} features, a multiple of {}",
-            tile::LANES
+            LANES
         )));
     }
     Ok(n_projected / (length * shape.projected()))
@@ -109,12 +110,12 @@ struct Forward<'p, T> {
 
 impl<T: Number> Kernel for Forward<'_, T> {
     #[inline(always)]
-    fn run(self) {
+    fn run<const WIDE: bool>(self) {
         let shape = self.shape;
         let mut scratch = Scratch::new(shape);
         let sequences = self.projected.chunks(shape.length * shape.projected());
         for (projected, mixed) in sequences.zip(self.mixed.chunks_mut(shape.length * shape.mixed())) {
-            sequence::forward(projected, mixed, shape, &mut scratch);
+            sequence::forward::<T, WIDE>(projected, mixed, shape, &mut scratch);
         }
     }
 }
@@ -128,13 +129,13 @@ struct Backward<'p, T> {
 
 impl<T: Number> Kernel for Backward<'_, T> {
     #[inline(always)]
-    fn run(self) {
+    fn run<const WIDE: bool>(self) {
         let shape = self.shape;
         let mut scratch = Scratch::new(shape);
         let (n_projected, n_mixed) = (shape.length * shape.projected(), shape.length * shape.mixed());
         let given = self.projected.chunks(n_projected).zip(self.grad_mixed.chunks(n_mixed));
         for ((projected, grad_mixed), grad) in given.zip(self.grad_projected.chunks_mut(n_projected)) {
-            sequence::backward(projected, grad_mixed, grad, shape, &mut scratch);
+            sequence::backward::<T, WIDE>(projected, grad_mixed, grad, shape, &mut scratch);
         }
     }
 }

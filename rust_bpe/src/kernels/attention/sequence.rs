@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use super::Shape;
-use super::heads::{normalise, sum, to_source, turn};
-use super::tile::{LANES, Panels, ROWS, Rows, places, product, reduce};
+use super::tile::{Panels, Place, ROWS, Rows, product};
+use super::turns::Turns;
+use crate::kernels::lanes::{Aligned, LANES, black_box, combine, each, load, reduce, store, sum, update};
+use crate::kernels::norm::{normalise, take_along, to_source};
 use crate::kernels::number::{Number, exponential};
 use crate::memory;
 
@@ -16,38 +18,39 @@ const LINE_BYTES: usize = 64;
 /// The memory for one head. Rows of positions behind the last are zero, up to the next multiple of [`LANES`].
 pub struct Scratch {
     /// Keys, normalised and turned, and values: (T, d); what keys were divided by, inverted; and both (d, T).
-    k: Vec<f32>,
-    v: Vec<f32>,
-    inverse_k: Vec<f32>,
+    k: Aligned,
+    v: Aligned,
+    inverse_k: Aligned,
     k_panels: Panels,
     v_panels: Panels,
     k_transposed: Panels,
     v_transposed: Panels,
     /// Their gradients.
-    grad_k: Vec<f32>,
-    grad_v: Vec<f32>,
-    /// A block's queries, normalised, turned and scaled, and their gradients; and the gradients of mixed values.
-    q: Vec<f32>,
-    inverse_q: Vec<f32>,
+    grad_k: Aligned,
+    grad_v: Aligned,
+    /// A block's queries, normalised, turned and scaled, and their gradients; and mixed values, or their gradients.
+    q: Aligned,
+    inverse_q: Aligned,
     q_panels: Panels,
-    grad_q: Vec<f32>,
-    grad_mixed: Vec<f32>,
-    grad_mixed_panels: Panels,
+    grad_q: Aligned,
+    mixed: Aligned,
+    mixed_panels: Panels,
     /// A block's scores, then weights (BLOCK, T and some), and the gradients of both.
-    weights: Vec<f32>,
-    grads: Vec<f32>,
+    weights: Aligned,
+    grads: Aligned,
+    turns: Option<Turns>,
 }
 
 impl Scratch {
     pub fn new(shape: Shape) -> Self {
         let (length, size) = (shape.length.next_multiple_of(LANES), shape.head_size);
-        let [k, v, grad_k, grad_v] = std::array::from_fn(|_| vec![0.0; length * size]);
+        let [k, v, grad_k, grad_v] = std::array::from_fn(|_| Aligned::zeros(length * size));
         let [k_panels, v_panels] = std::array::from_fn(|_| Panels::new(length, size));
         let [k_transposed, v_transposed] = std::array::from_fn(|_| Panels::new(size, length));
-        let [q, grad_q, grad_mixed] = std::array::from_fn(|_| vec![0.0; BLOCK * size]);
-        let [q_panels, grad_mixed_panels] = std::array::from_fn(|_| Panels::new(BLOCK, size));
-        let [weights, grads] = std::array::from_fn(|_| vec![0.0; BLOCK * width(shape)]);
-        let (inverse_k, inverse_q) = (vec![0.0; length], vec![0.0; BLOCK]);
+        let [q, grad_q, mixed] = std::array::from_fn(|_| Aligned::zeros(BLOCK * size));
+        let [q_panels, mixed_panels] = std::array::from_fn(|_| Panels::new(BLOCK, size));
+        let [weights, grads] = std::array::from_fn(|_| Aligned::zeros(BLOCK * width(shape)));
+        let (inverse_k, inverse_q) = (Aligned::zeros(length), Aligned::zeros(BLOCK));
         Self {
             k,
             v,
@@ -62,10 +65,11 @@ impl Scratch {
             inverse_q,
             q_panels,
             grad_q,
-            grad_mixed,
-            grad_mixed_panels,
+            mixed,
+            mixed_panels,
             weights,
             grads,
+            turns: shape.angles.map(Turns::new),
         }
     }
 }
@@ -103,7 +107,7 @@ impl Block {
 
 /// See [`super::mix`].
 #[inline(always)]
-pub fn forward<T: Number>(projected: &[T], mixed: &mut [T], shape: Shape, scratch: &mut Scratch) {
+pub fn forward<T: Number, const WIDE: bool>(projected: &[T], mixed: &mut [T], shape: Shape, scratch: &mut Scratch) {
     let size = shape.head_size;
     for head in 0..shape.n_heads {
         if head.is_multiple_of(shape.n_heads / shape.kv_heads) {
@@ -111,21 +115,17 @@ pub fn forward<T: Number>(projected: &[T], mixed: &mut [T], shape: Shape, scratc
             scratch.v_panels.fill(&scratch.v, size);
         }
         for block in Block::all(shape.length) {
-            let sums = weigh(projected, head, &block, shape, scratch);
+            let sums = weigh::<T, WIDE>(projected, head, &block, shape, scratch);
             let weights = Rows { numbers: &scratch.weights, width: width(shape) };
             for row in block.tiles() {
                 let seen = 0..block.n_seen(row);
-                for column in (0..size).step_by(LANES) {
-                    let tile = product(weights.of(row, seen.clone()), scratch.v_panels.of(column, seen.clone()));
-                    for (offset, numbers) in tile.iter().enumerate() {
-                        let position = block.positions.start + row + offset;
-                        if position < block.positions.end {
-                            let place = &mut mixed[position * shape.mixed() + head * size + column..][..LANES];
-                            let factor = 1.0 / sums[row + offset];
-                            place.iter_mut().zip(numbers).for_each(|(place, sum)| *place = T::from_f32(sum * factor));
-                        }
-                    }
-                }
+                let place = Place { numbers: &mut scratch.mixed, width: size, row };
+                product::<WIDE, false>(weights.of(row, seen.clone()), &scratch.v_panels, seen, size, place);
+            }
+            let rows = scratch.mixed.chunks_exact(size).zip(sums);
+            for (position, (row, sum)) in block.positions.clone().zip(rows) {
+                let factor = 1.0 / sum;
+                store(&mut mixed[position * shape.mixed() + head * size..][..size], row, factor);
             }
         }
     }
@@ -133,7 +133,7 @@ pub fn forward<T: Number>(projected: &[T], mixed: &mut [T], shape: Shape, scratc
 
 /// See [`super::mix_backward`].
 #[inline(always)]
-pub fn backward<T: Number>(
+pub fn backward<T: Number, const WIDE: bool>(
     projected: &[T],
     grad_mixed: &[T],
     grad_projected: &mut [T],
@@ -150,11 +150,11 @@ pub fn backward<T: Number>(
             scratch.grad_v.fill(0.0);
         }
         for block in Block::all(shape.length) {
-            let sums = weigh(projected, head, &block, shape, scratch);
+            let sums = weigh::<T, WIDE>(projected, head, &block, shape, scratch);
             load_grads(grad_mixed, head, &block, shape, scratch);
-            to_scores(&block, &sums, shape, scratch);
-            add_to_keys(&block, shape, scratch);
-            to_queries(grad_projected, head, &block, shape, scratch);
+            to_scores::<WIDE>(&block, &sums, shape, scratch);
+            add_to_keys::<WIDE>(&block, shape, scratch);
+            to_queries::<T, WIDE>(grad_projected, head, &block, shape, scratch);
         }
         if (head + 1).is_multiple_of(group) {
             store_keys(grad_projected, head, shape, scratch);
@@ -182,14 +182,15 @@ fn head_of<T: Number>(rows: &[T], width: usize, position: usize, column: usize, 
 fn load_keys<T: Number>(projected: &[T], head: usize, shape: Shape, scratch: &mut Scratch) {
     let size = shape.head_size;
     let (key, value) = (key_column(head, shape), key_column(head, shape) + shape.kv_heads * size);
-    let load = |position, column| head_of(projected, shape.projected(), position, column, size);
-    let places = scratch.k.chunks_exact_mut(size).zip(scratch.v.chunks_exact_mut(size)).zip(&mut scratch.inverse_k);
+    let row = |position, column| head_of(projected, shape.projected(), position, column, size);
+    let places =
+        scratch.k.chunks_exact_mut(size).zip(scratch.v.chunks_exact_mut(size)).zip(scratch.inverse_k.iter_mut());
     for (position, ((k, v), inverse)) in (0..shape.length).zip(places) {
-        *inverse = normalise(load(position, key), shape.norm, k);
-        if let Some(angles) = shape.angles {
-            turn(k, &angles[position * size..][..size]);
+        *inverse = normalise(row(position, key), shape.norm, k);
+        if let Some(turns) = &scratch.turns {
+            turns.turn(k, position);
         }
-        v.iter_mut().zip(load(position, value)).for_each(|(place, number)| *place = number.to_f32());
+        load(v, row(position, value));
     }
     scratch.k_transposed.fill_transposed(&scratch.k, size);
 }
@@ -197,27 +198,29 @@ fn load_keys<T: Number>(projected: &[T], head: usize, shape: Shape, scratch: &mu
 /// Leaves in `weights` the exponentials of each query's scores less the largest, 0 behind its own position. Returns the
 /// sums of them, by row.
 #[inline(always)]
-fn weigh<T: Number>(projected: &[T], head: usize, block: &Block, shape: Shape, scratch: &mut Scratch) -> [f32; BLOCK] {
+fn weigh<T: Number, const WIDE: bool>(
+    projected: &[T],
+    head: usize,
+    block: &Block,
+    shape: Shape,
+    scratch: &mut Scratch,
+) -> [f32; BLOCK] {
     let (size, width) = (shape.head_size, width(shape));
     let scale = 1.0 / (size as f32).sqrt();
-    let rows = scratch.q.chunks_exact_mut(size).zip(&mut scratch.inverse_q);
+    let rows = scratch.q.chunks_exact_mut(size).zip(scratch.inverse_q.iter_mut());
     for (position, (q, inverse)) in block.positions.clone().zip(rows) {
         *inverse = normalise(head_of(projected, shape.projected(), position, head * size, size), shape.norm, q);
-        if let Some(angles) = shape.angles {
-            turn(q, &angles[position * size..][..size]);
+        if let Some(turns) = &scratch.turns {
+            turns.turn(q, position);
         }
-        q.iter_mut().for_each(|number| *number *= scale);
+        update!(q, |number| number * scale);
     }
     scratch.q[block.positions.len() * size..block.n_rows * size].fill(0.0);
     let q = Rows { numbers: &scratch.q, width: size };
     let mut sums = [0.0; BLOCK];
     for row in block.tiles() {
-        for column in (0..block.n_seen(row)).step_by(LANES) {
-            let tile = product(q.of(row, 0..size), scratch.k_transposed.of(column, 0..size));
-            for (place, numbers) in places(&mut scratch.weights, width, row, column).into_iter().zip(tile) {
-                *place = numbers;
-            }
-        }
+        let place = Place { numbers: &mut scratch.weights, width, row };
+        product::<WIDE, false>(q.of(row, 0..size), &scratch.k_transposed, 0..size, block.n_seen(row), place);
         let n_columns = block.n_seen(row).next_multiple_of(LANES);
         for (offset, sum) in sums.iter_mut().enumerate().skip(row).take(ROWS) {
             let weights = &mut scratch.weights[offset * width..][..n_columns];
@@ -236,7 +239,7 @@ fn softmax(numbers: &mut [f32]) -> f32 {
     for chunk in &*chunks {
         lanes.iter_mut().zip(chunk).for_each(|(lane, &number)| *lane = if number > *lane { number } else { *lane });
     }
-    let largest = reduce(lanes, f32::max);
+    let largest = reduce!(lanes, |a, b| f32::max(a, b));
     let mut lanes = [0.0; LANES];
     for chunk in chunks {
         for (lane, number) in lanes.iter_mut().zip(chunk) {
@@ -244,89 +247,85 @@ fn softmax(numbers: &mut [f32]) -> f32 {
             *lane += *number;
         }
     }
-    reduce(lanes, |a, b| a + b)
+    reduce!(lanes, |a, b| a + b)
 }
 
 /// The gradients of a block's mixed values.
 #[inline(always)]
 fn load_grads<T: Number>(grad_mixed: &[T], head: usize, block: &Block, shape: Shape, scratch: &mut Scratch) {
     let size = shape.head_size;
-    for (position, place) in block.positions.clone().zip(scratch.grad_mixed.chunks_exact_mut(size)) {
+    for (position, place) in block.positions.clone().zip(scratch.mixed.chunks_exact_mut(size)) {
         let row = head_of(grad_mixed, shape.mixed(), position, head * size, size);
-        place.iter_mut().zip(row).for_each(|(place, number)| *place = number.to_f32());
+        load(place, row);
     }
-    scratch.grad_mixed[block.positions.len() * size..block.n_rows * size].fill(0.0);
+    scratch.mixed[block.positions.len() * size..block.n_rows * size].fill(0.0);
 }
 
 /// Weights become those that add up to 1, and `grads` the gradients of the scores.
 #[inline(always)]
-fn to_scores(block: &Block, sums: &[f32; BLOCK], shape: Shape, scratch: &mut Scratch) {
+fn to_scores<const WIDE: bool>(block: &Block, sums: &[f32; BLOCK], shape: Shape, scratch: &mut Scratch) {
     let (size, width) = (shape.head_size, width(shape));
-    let grad_mixed = Rows { numbers: &scratch.grad_mixed, width: size };
+    let grad_mixed = Rows { numbers: &scratch.mixed, width: size };
     for row in block.tiles() {
-        for column in (0..block.n_seen(row)).step_by(LANES) {
-            let tile = product(grad_mixed.of(row, 0..size), scratch.v_transposed.of(column, 0..size));
-            for (place, numbers) in places(&mut scratch.grads, width, row, column).into_iter().zip(tile) {
-                *place = numbers;
-            }
-        }
+        let of_values = grad_mixed.of(row, 0..size);
+        let place = Place { numbers: &mut scratch.grads, width, row };
+        product::<WIDE, false>(of_values, &scratch.v_transposed, 0..size, block.n_seen(row), place);
         let n_columns = block.n_seen(row).next_multiple_of(LANES);
         for (offset, total) in sums.iter().enumerate().skip(row).take(ROWS) {
             let weights = &mut scratch.weights[offset * width..][..n_columns];
             let grads = &mut scratch.grads[offset * width..][..n_columns];
             let factor = 1.0 / total;
-            weights.iter_mut().for_each(|weight| *weight *= factor);
-            let along = sum(weights, grads, |weight, grad| weight * grad);
-            grads.iter_mut().zip(weights).for_each(|(grad, weight)| *grad = *weight * (*grad - along));
+            update!(weights, |weight| weight * factor);
+            let along = sum!(weights, grads, |weight, grad| weight * grad);
+            combine!(grads, weights, |grad, weight| weight * (grad - along));
         }
     }
 }
 
 /// Adds what a block's queries give to the gradients of the keys and values that they saw.
 #[inline(always)]
-fn add_to_keys(block: &Block, shape: Shape, scratch: &mut Scratch) {
+fn add_to_keys<const WIDE: bool>(block: &Block, shape: Shape, scratch: &mut Scratch) {
     let (size, width) = (shape.head_size, width(shape));
     scratch.q_panels.fill(&scratch.q, size);
-    scratch.grad_mixed_panels.fill(&scratch.grad_mixed, size);
+    scratch.mixed_panels.fill(&scratch.mixed, size);
     let weights = Rows { numbers: &scratch.weights, width };
     let grads = Rows { numbers: &scratch.grads, width };
     for key in (0..block.positions.start + block.n_rows).step_by(ROWS) {
         // Rows before it did not see it.
         let rows = key.saturating_sub(block.positions.start)..block.n_rows;
-        for column in (0..size).step_by(LANES) {
-            let to_k = product(grads.transposed(key, rows.clone()), scratch.q_panels.of(column, rows.clone()));
-            let grad_mixed = scratch.grad_mixed_panels.of(column, rows.clone());
-            let to_v = product(weights.transposed(key, rows.clone()), grad_mixed);
-            for (grads, tile) in [(&mut scratch.grad_k, to_k), (&mut scratch.grad_v, to_v)] {
-                for (place, numbers) in places(grads, size, key, column).into_iter().zip(tile) {
-                    place.iter_mut().zip(numbers).for_each(|(place, number)| *place += number);
-                }
-            }
-        }
+        let to_k = Place { numbers: &mut scratch.grad_k, width: size, row: key };
+        product::<WIDE, true>(grads.transposed(key, rows.clone()), &scratch.q_panels, rows.clone(), size, to_k);
+        let to_v = Place { numbers: &mut scratch.grad_v, width: size, row: key };
+        product::<WIDE, true>(weights.transposed(key, rows.clone()), &scratch.mixed_panels, rows, size, to_v);
     }
 }
 
 /// The gradients of a block's queries, back to those of their projections.
 #[inline(always)]
-fn to_queries<T: Number>(grad_projected: &mut [T], head: usize, block: &Block, shape: Shape, scratch: &mut Scratch) {
+fn to_queries<T: Number, const WIDE: bool>(
+    grad_projected: &mut [T],
+    head: usize,
+    block: &Block,
+    shape: Shape,
+    scratch: &mut Scratch,
+) {
     let (size, width) = (shape.head_size, width(shape));
     let grads = Rows { numbers: &scratch.grads, width };
     for row in block.tiles() {
         let seen = 0..block.n_seen(row);
-        for column in (0..size).step_by(LANES) {
-            let tile = product(grads.of(row, seen.clone()), scratch.k_panels.of(column, seen.clone()));
-            for (place, numbers) in places(&mut scratch.grad_q, size, row, column).into_iter().zip(tile) {
-                *place = numbers;
-            }
-        }
+        let place = Place { numbers: &mut scratch.grad_q, width: size, row };
+        product::<WIDE, false>(grads.of(row, seen.clone()), &scratch.k_panels, seen, size, place);
     }
     let scale = 1.0 / (size as f32).sqrt();
-    let rows = scratch.grad_q.chunks_exact_mut(size).zip(scratch.q.chunks_exact(size)).zip(&scratch.inverse_q);
+    let rows = scratch.grad_q.chunks_exact_mut(size).zip(scratch.q.chunks_exact(size)).zip(scratch.inverse_q.iter());
     for (position, ((grad, q), inverse)) in block.positions.clone().zip(rows) {
-        let angles = shape.angles.map(|angles| &angles[position * size..][..size]);
-        to_source(grad, q, scale, *inverse, shape.norm, angles);
+        take_along(grad, q, scale, shape.norm); // a turn changes no product of two heads
+        if let Some(turns) = &scratch.turns {
+            turns.turn_back(grad, position);
+        }
+        to_source(grad, scale, *inverse, shape.norm);
         let place = &mut grad_projected[position * shape.projected() + head * size..][..size];
-        place.iter_mut().zip(grad).for_each(|(place, number)| *place = T::from_f32(*number));
+        store(place, grad, 1.0);
     }
 }
 
@@ -335,14 +334,17 @@ fn to_queries<T: Number>(grad_projected: &mut [T], head: usize, block: &Block, s
 fn store_keys<T: Number>(grad_projected: &mut [T], head: usize, shape: Shape, scratch: &mut Scratch) {
     let size = shape.head_size;
     let (key, value) = (key_column(head, shape), key_column(head, shape) + shape.kv_heads * size);
-    let rows = scratch.grad_k.chunks_exact_mut(size).zip(scratch.k.chunks_exact(size)).zip(&scratch.inverse_k);
+    let rows = scratch.grad_k.chunks_exact_mut(size).zip(scratch.k.chunks_exact(size)).zip(scratch.inverse_k.iter());
     let places = grad_projected.chunks_mut(shape.projected()).zip(scratch.grad_v.chunks_exact(size));
     for (position, ((place, grad_v), ((grad_k, k), inverse))) in places.zip(rows).enumerate() {
-        let angles = shape.angles.map(|angles| &angles[position * size..][..size]);
-        to_source(grad_k, k, 1.0, *inverse, shape.norm, angles);
+        take_along(grad_k, k, 1.0, shape.norm);
+        if let Some(turns) = &scratch.turns {
+            turns.turn_back(grad_k, position);
+        }
+        to_source(grad_k, 1.0, *inverse, shape.norm);
         for (column, grads) in [(key, &*grad_k), (value, grad_v)] {
             let place = &mut place[column..][..size];
-            place.iter_mut().zip(grads).for_each(|(place, number)| *place = T::from_f32(*number));
+            store(place, grads, 1.0);
         }
     }
 }

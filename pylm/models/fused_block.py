@@ -1,0 +1,89 @@
+"""A block of the residual stream on a CPU as one operation of autograd, without gains and biases, with squared ReLU:
+
+    x = x + attention(norm(x));  x = x + mlp(norm(x)),  the `auto` preset's.
+
+Matrices are multiplied by torch; what stands between the products the extension does, in one pass each.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pylm import _bpe, kernels
+from pylm.models import fused
+from pylm.models.fused import Heads
+from pylm.models.products import arithmetic_dtype, of_matrix, times_transposed
+
+# Axes: B sequences, T positions, D model width, E features of the projection, F hidden ones, N = B x T rows.
+
+
+def run(x_BTD: Tensor, heads: Heads, norm: str, eps: float, matrices: tuple[Tensor, ...]) -> Tensor:
+    """(B, T, D) to (B, T, D). `norm` is layer or rms, the matrices (E, D), (D, D), (F, D) and (D, F)."""
+    y_BTD: Tensor = _Block.apply(x_BTD, heads, norm, eps, *matrices)
+    return y_BTD
+
+
+class _Block(torch.autograd.Function):
+    """Kept for the backward pass: what goes into each product, and the projection. relu(x) is the root of relu(x)^2."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTD: Tensor, heads: Heads, norm: str, eps: float, *matrices: Tensor) -> Tensor:
+        qkv_ED, out_DD, up_FD, down_DF = matrices = tuple(m.to(arithmetic_dtype(x_BTD)) for m in matrices)
+        x_ND = x_BTD.reshape(-1, x_BTD.shape[-1])
+        normed_ND, scale_N = _normalise(None, x_ND, norm, eps)
+        projected_NE = times_transposed(normed_ND, qkv_ED)
+        mixed_ND = fused.mixed(projected_NE.view(*x_BTD.shape[:2], -1), heads).view_as(x_ND)
+        between_ND = times_transposed(mixed_ND, out_DD)
+        normed_2_ND, scale_2_N = _normalise(x_ND, between_ND, norm, eps)
+        squared_NF = times_transposed(normed_2_ND, up_FD)
+        _bpe.squared_relu(kernels.as_array(squared_NF), torch.get_num_threads())
+        ctx.save_for_backward(
+            normed_ND, scale_N, projected_NE, mixed_ND, normed_2_ND, scale_2_N, squared_NF, *matrices
+        )
+        ctx.heads, ctx.norm, ctx.shape = heads, norm, x_BTD.shape
+        return times_transposed(squared_NF, down_DF).add_(between_ND).view_as(x_BTD)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        normed_ND, scale_N, projected_NE, mixed_ND, normed_2_ND, scale_2_N, squared_NF, *matrices = (
+            ctx.saved_tensors
+        )
+        qkv_ED, out_DD, up_FD, down_DF = matrices
+        grad_ND = grads[0].reshape(normed_ND.shape)
+        grad_down_DF = of_matrix(grad_ND, squared_NF)
+        grad_NF = times_transposed(grad_ND, down_DF.t())
+        _bpe.squared_relu_backward(
+            kernels.as_array(squared_NF), kernels.as_array(grad_NF), torch.get_num_threads()
+        )
+        grad_up_FD = of_matrix(grad_NF, normed_2_ND)
+        grad_ND = grad_ND.clone()  # the one that is given is not ours to change
+        _add_gradient(normed_2_ND, scale_2_N, times_transposed(grad_NF, up_FD.t()), grad_ND, ctx.norm)
+        del grad_NF
+        grad_out_DD = of_matrix(grad_ND, mixed_ND)
+        grad_mixed_BTD = times_transposed(grad_ND, out_DD.t()).view(ctx.shape)
+        projected_BTE = projected_NE.view(*ctx.shape[:2], -1)
+        grad_NE = fused.gradient(projected_BTE, grad_mixed_BTD, ctx.heads).view_as(projected_NE)
+        grad_qkv_ED = of_matrix(grad_NE, normed_ND)
+        _add_gradient(normed_ND, scale_N, times_transposed(grad_NE, qkv_ED.t()), grad_ND, ctx.norm)
+        return grad_ND.view(ctx.shape), None, None, None, grad_qkv_ED, grad_out_DD, grad_up_FD, grad_down_DF
+
+
+def _normalise(x_ND: Tensor | None, sums_ND: Tensor, norm: str, eps: float) -> tuple[Tensor, Tensor]:
+    """Add x to the sums, and normalise those; and by what they were divided, inverted (N)."""
+    normed_ND = torch.empty_like(sums_ND)
+    scale_N = sums_ND.new_empty(len(sums_ND), dtype=torch.float32)
+    x = None if x_ND is None else kernels.as_array(x_ND)
+    sums, normed, scale = (kernels.as_array(tensor) for tensor in (sums_ND, normed_ND, scale_N))
+    _bpe.add_and_normalise(x, sums, normed, scale, norm, eps, torch.get_num_threads())
+    return normed_ND, scale_N
+
+
+def _add_gradient(
+    normed_ND: Tensor, scale_N: Tensor, of_normed_ND: Tensor, grad_ND: Tensor, norm: str
+) -> None:
+    """Add the gradient of what was normalised."""
+    normed, scale, of_normed, grad = (
+        kernels.as_array(tensor) for tensor in (normed_ND, scale_N, of_normed_ND, grad_ND)
+    )
+    _bpe.normalise_backward(normed, scale, of_normed, grad, norm, torch.get_num_threads())

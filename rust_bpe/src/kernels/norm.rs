@@ -1,0 +1,53 @@
+//! Norms without gains, of rows as long as a multiple of [`LANES`](super::lanes::LANES), both ways.
+
+use super::lanes::{LANES, black_box, combine, each, load, reduce, sum, update};
+use super::number::Number;
+
+/// What is done to a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Norm {
+    None,
+    /// (x - mean) / sqrt(variance + eps).
+    Layer(f32),
+    /// x / sqrt(mean of squares + eps).
+    Rms(f32),
+}
+
+/// Puts a row, normalised, into `place`. Returns what it was divided by, inverted.
+#[inline(always)]
+pub fn normalise<T: Number>(source: &[T], norm: Norm, place: &mut [f32]) -> f32 {
+    load(place, source);
+    let size = place.len() as f32;
+    let eps = match norm {
+        Norm::None => return 1.0,
+        Norm::Rms(eps) => eps,
+        Norm::Layer(eps) => {
+            let mean = sum!(place, place, |number, _| number) / size;
+            update!(place, |number| number - mean);
+            eps
+        }
+    };
+    let inverse = 1.0 / (sum!(place, place, |a, b| a * b) / size + eps).sqrt();
+    update!(place, |number| number * inverse);
+    inverse
+}
+
+/// Takes from the gradient of a normalised row what is along the row, which is `normed` here, times `scale`: its length
+/// is what a norm takes away. The first step back; [`to_source`] is the second.
+#[inline(always)]
+pub fn take_along(grad: &mut [f32], normed: &[f32], scale: f32, norm: Norm) {
+    if norm != Norm::None {
+        let along = sum!(grad, normed, |grad, normed| grad * normed) / (grad.len() as f32 * scale * scale);
+        combine!(grad, normed, |grad, normed| grad - normed * along);
+    }
+}
+
+/// Makes of the rest the gradient of the source, times `scale`; `inverse` is what [`normalise`] returned.
+#[inline(always)]
+pub fn to_source(grad: &mut [f32], scale: f32, inverse: f32, norm: Norm) {
+    let mean = match norm {
+        Norm::Layer(_) => sum!(grad, grad, |grad, _| grad) / grad.len() as f32,
+        Norm::None | Norm::Rms(_) => 0.0,
+    };
+    update!(grad, |grad| scale * inverse * (grad - mean));
+}

@@ -1,0 +1,187 @@
+//! What stands between the products of a transformer's block: its norms, with what is added before one, and relu(x)^2.
+//!
+//! torch's operations for them, and the nodes that autograd makes of each, took a quarter of a step of 4 layers of 128
+//! features (`pylm.models.fused_block` has the figures).
+
+use super::lanes::{LANES, load, store};
+use super::norm::{Norm, normalise, take_along, to_source};
+use super::number::Number;
+use super::{Kernel, run_all};
+use crate::error::{Error, Result};
+
+/// Numbers that are worth a thread.
+const PART: usize = 1 << 14;
+
+/// Adds `x` to `sums`, where there is an `x`, and fills `normed` with the normalised rows of the sums, and `inverses`
+/// with what each row was divided by, inverted. All but that (N, D), of D features, a multiple of 16.
+///
+/// Errors: [`Error::Setting`] where lengths do not fit.
+pub fn add_and_normalise<T: Number>(
+    x: Option<&[T]>,
+    sums: &mut [T],
+    normed: &mut [T],
+    inverses: &mut [f32],
+    norm: Norm,
+    n_threads: usize,
+) -> Result<()> {
+    let width = width(sums.len(), inverses.len())?;
+    same_length(sums.len(), x.map_or(sums.len(), <[T]>::len))?;
+    same_length(sums.len(), normed.len())?;
+    let n_rows = rows_of_part(sums.len(), width, n_threads);
+    let mut xs = x.map(|x| x.chunks(n_rows * width));
+    let parts =
+        sums.chunks_mut(n_rows * width).zip(normed.chunks_mut(n_rows * width)).zip(inverses.chunks_mut(n_rows)).map(
+            |((sums, normed), inverses)| {
+                let x = xs.as_mut().and_then(Iterator::next);
+                AddAndNormalise { x, sums, normed, inverses, width, norm }
+            },
+        );
+    run_all(parts);
+    Ok(())
+}
+
+/// Adds to `grad` the gradient of the rows that were normalised, for that of the normalised ones. See
+/// [`add_and_normalise`].
+///
+/// Errors: [`Error::Setting`] where lengths do not fit.
+pub fn normalise_backward<T: Number>(
+    normed: &[T],
+    inverses: &[f32],
+    grad_normed: &[T],
+    grad: &mut [T],
+    norm: Norm,
+    n_threads: usize,
+) -> Result<()> {
+    let width = width(grad.len(), inverses.len())?;
+    same_length(grad.len(), normed.len())?;
+    same_length(grad.len(), grad_normed.len())?;
+    let n_rows = rows_of_part(grad.len(), width, n_threads);
+    let parts = normed
+        .chunks(n_rows * width)
+        .zip(inverses.chunks(n_rows))
+        .zip(grad_normed.chunks(n_rows * width))
+        .zip(grad.chunks_mut(n_rows * width))
+        .map(|(((normed, inverses), grad_normed), grad)| {
+            NormaliseBackward { normed, inverses, grad_normed, grad, width, norm } //
+        });
+    run_all(parts);
+    Ok(())
+}
+
+/// Makes of each number relu(x)^2.
+pub fn squared_relu<T: Number>(numbers: &mut [T], n_threads: usize) {
+    let n_each = rows_of_part(numbers.len(), 1, n_threads);
+    run_all(numbers.chunks_mut(n_each).map(SquaredRelu));
+}
+
+/// Makes of the gradient of relu(x)^2, which is `squared`, that of x: times 2 relu(x), the root of it.
+///
+/// Errors: [`Error::Setting`] where lengths do not fit.
+pub fn squared_relu_backward<T: Number>(squared: &[T], grad: &mut [T], n_threads: usize) -> Result<()> {
+    same_length(squared.len(), grad.len())?;
+    let n_each = rows_of_part(grad.len(), 1, n_threads);
+    let parts = squared.chunks(n_each).zip(grad.chunks_mut(n_each));
+    run_all(parts.map(|(squared, grad)| SquaredReluBackward { squared, grad }));
+    Ok(())
+}
+
+/// Features of a row.
+fn width(n_numbers: usize, n_rows: usize) -> Result<usize> {
+    let width = n_numbers.checked_div(n_rows).unwrap_or(0);
+    if width == 0 || !width.is_multiple_of(LANES) || width * n_rows != n_numbers {
+        return Err(Error::Setting(format!(
+            "{n_numbers} numbers are not {n_rows} rows of as many features each, a multiple of {LANES}"
+        )));
+    }
+    Ok(width)
+}
+
+fn same_length(expected: usize, found: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Setting(format!("{found} numbers beside {expected}: expected as many")))
+}
+
+fn rows_of_part(n_numbers: usize, width: usize, n_threads: usize) -> usize {
+    let n_parts = n_threads.min(n_numbers / PART).max(1);
+    (n_numbers / width).div_ceil(n_parts).max(1)
+}
+
+struct AddAndNormalise<'p, T> {
+    x: Option<&'p [T]>,
+    sums: &'p mut [T],
+    normed: &'p mut [T],
+    inverses: &'p mut [f32],
+    width: usize,
+    norm: Norm,
+}
+
+impl<T: Number> Kernel for AddAndNormalise<'_, T> {
+    #[inline(always)]
+    fn run<const WIDE: bool>(self) {
+        let Self { x, sums, normed, inverses, width, norm } = self;
+        if let Some(x) = x {
+            let pairs = sums.iter_mut().zip(x);
+            pairs.for_each(|(sum, x)| *sum = T::from_f32(sum.to_f32() + x.to_f32()));
+        }
+        let mut row = vec![0.0; width];
+        let rows = sums.chunks_exact(width).zip(normed.chunks_exact_mut(width)).zip(inverses);
+        for ((source, normed), inverse) in rows {
+            *inverse = normalise(source, norm, &mut row);
+            store(normed, &row, 1.0);
+        }
+    }
+}
+
+struct NormaliseBackward<'p, T> {
+    normed: &'p [T],
+    inverses: &'p [f32],
+    grad_normed: &'p [T],
+    grad: &'p mut [T],
+    width: usize,
+    norm: Norm,
+}
+
+impl<T: Number> Kernel for NormaliseBackward<'_, T> {
+    #[inline(always)]
+    fn run<const WIDE: bool>(self) {
+        let Self { normed, inverses, grad_normed, grad, width, norm } = self;
+        let [mut along, mut row] = [vec![0.0; width], vec![0.0; width]];
+        let given = normed.chunks_exact(width).zip(inverses).zip(grad_normed.chunks_exact(width));
+        for (((normed, inverse), grad_normed), grad) in given.zip(grad.chunks_exact_mut(width)) {
+            load(&mut along, normed);
+            load(&mut row, grad_normed);
+            take_along(&mut row, &along, 1.0, norm);
+            to_source(&mut row, 1.0, *inverse, norm);
+            grad.iter_mut().zip(&row).for_each(|(place, number)| *place = T::from_f32(place.to_f32() + number));
+        }
+    }
+}
+
+struct SquaredRelu<'p, T>(&'p mut [T]);
+
+impl<T: Number> Kernel for SquaredRelu<'_, T> {
+    #[inline(always)]
+    fn run<const WIDE: bool>(self) {
+        for number in self.0 {
+            let x = number.to_f32();
+            let rectified = if x < 0.0 { 0.0 } else { x }; // what is no number stays
+            *number = T::from_f32(rectified * rectified);
+        }
+    }
+}
+
+struct SquaredReluBackward<'p, T> {
+    squared: &'p [T],
+    grad: &'p mut [T],
+}
+
+impl<T: Number> Kernel for SquaredReluBackward<'_, T> {
+    #[inline(always)]
+    fn run<const WIDE: bool>(self) {
+        for (grad, squared) in self.grad.iter_mut().zip(self.squared) {
+            *grad = T::from_f32(grad.to_f32() * (2.0 * squared.to_f32().sqrt()));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+"""A block by the extension against its modules and against float64, and where it is taken."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pylm import _bpe, kernels
+from pylm.errors import ConfigError
+from pylm.models.build import build_model
+from pylm.models.config import ModelConfig
+from pylm.models.transformer import ResidualBlock
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def _block(**settings: object) -> ResidualBlock:
+    config = ModelConfig(
+        **{
+            "vocab_size": 65,
+            "max_context": 64,
+            "n_layers": 1,
+            "width": 64,
+            "n_heads": 4,
+            "norm_kind": "layer",
+            "norm_gains": "none",
+            "qk_norm": True,
+            "mlp": "relu2",
+            **settings,
+        }
+    )
+    block = build_model(config).blocks[0]
+    assert isinstance(block, ResidualBlock)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.normal_(0, 0.15, generator=generator)
+    return block
+
+
+def _by_modules(block: ResidualBlock) -> ResidualBlock:
+    twin = copy.deepcopy(block)
+    twin.fused_heads = lambda *_: None  # type: ignore[method-assign]
+    return twin
+
+
+def _passes(block: ResidualBlock, x_BTD: Tensor, grad_BTD: Tensor, autocast: bool = False) -> list[Tensor]:
+    """What comes out, and the gradients of what goes in and of the matrices."""
+    x_BTD = x_BTD.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        y_BTD = block(x_BTD)
+    block.zero_grad()
+    y_BTD.backward(grad_BTD.to(y_BTD.dtype))
+    gradients = [parameter.grad for parameter in block.parameters()]
+    assert x_BTD.grad is not None
+    assert all(grad is not None for grad in gradients)
+    return [y_BTD.detach(), x_BTD.grad, *(grad.clone() for grad in gradients if grad is not None)]
+
+
+def _inputs(batch: int, length: int, width: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(batch * length)
+    x_BTD, grad_BTD = (torch.randn(batch, length, width, generator=generator) for _ in range(2))
+    return x_BTD, grad_BTD
+
+
+SETTINGS = [
+    {},
+    {"norm_kind": "rms"},
+    {"qk_norm": False, "n_kv_heads": 2},
+    {"width": 96, "n_heads": 2, "positions": "learned", "mlp_hidden": 200},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_it_is_what_the_modules_compute(settings: dict[str, object], autocast: bool) -> None:
+    block = _block(**settings)
+    x_BTD, grad_BTD = _inputs(3, 37, block.attention.qkv.in_features)
+    if autocast:
+        x_BTD = x_BTD.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert block.fused_heads(x_BTD, None) is not None
+    ours = _passes(block, x_BTD, grad_BTD, autocast)
+    theirs = _passes(_by_modules(block), x_BTD, grad_BTD, autocast)
+    if settings.get("positions") == "learned":  # the rotary table is of float32
+        exact = _passes(copy.deepcopy(block).double(), x_BTD.double(), grad_BTD.double())
+    else:
+        exact = _passes(_by_modules(block).double(), x_BTD.double(), grad_BTD.double())
+    rounding = 2e-2 if autocast else 2e-6
+    for mine, other, expected in zip(ours, theirs, exact, strict=True):
+        assert mine.dtype == other.dtype
+        error, their_error = ((x.double() - expected).norm() / expected.norm() for x in (mine, other))
+        assert error < rounding
+        assert error < 1.1 * their_error + 1e-7  # no more than the modules'
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_threads_change_no_bit_of_its_own(autocast: bool) -> None:
+    """Of the extension's part; how torch adds up products may depend on its threads."""
+    dtype = torch.bfloat16 if autocast else torch.float32
+    x_ND, sums_ND = torch.randn(700, 64).to(dtype), torch.randn(700, 64).to(dtype)
+    found = []
+    for n_threads in (1, 2, 5):
+        sums, normed, scale = sums_ND.clone(), torch.empty_like(x_ND), torch.empty(700)
+        grad = sums_ND.clone()
+        arrays = {
+            name: kernels.as_array(tensor)
+            for name, tensor in {
+                "x": x_ND,
+                "sums": sums,
+                "normed": normed,
+                "scale": scale,
+                "grad": grad,
+            }.items()
+        }
+        _bpe.add_and_normalise(
+            arrays["x"], arrays["sums"], arrays["normed"], arrays["scale"], "layer", 1e-5, n_threads
+        )
+        _bpe.normalise_backward(
+            arrays["normed"], arrays["scale"], arrays["x"], arrays["grad"], "layer", n_threads
+        )
+        _bpe.squared_relu(arrays["sums"], n_threads)
+        found.append((sums, normed, scale, grad))
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+def test_it_changes_nothing_that_it_is_given() -> None:
+    block = _block()
+    x_BTD, grad_BTD = _inputs(2, 20, 64)
+    x_BTD.requires_grad_()
+    x_before, grad_before = x_BTD.detach().clone(), grad_BTD.clone()
+    y_BTD = block(x_BTD)
+    y_before = y_BTD.detach().clone()
+    for _ in range(2):
+        y_BTD.backward(grad_BTD, retain_graph=True)
+    assert torch.equal(x_BTD, x_before)
+    assert torch.equal(grad_BTD, grad_before)
+    assert torch.equal(y_BTD, y_before)
+    (again,) = torch.autograd.grad(block(x_BTD), x_BTD, grad_BTD)
+    assert x_BTD.grad is not None
+    assert torch.equal(x_BTD.grad, 2 * again)
+
+
+def test_recomputed_it_is_the_same() -> None:
+    block = _block()
+    x_BTD, grad_BTD = _inputs(2, 20, 64)
+    found = []
+    for run in (block, lambda x: block.recomputed(x, None)):
+        x = x_BTD.clone().requires_grad_()
+        y_BTD = run(x)
+        found.append([y_BTD.detach(), *torch.autograd.grad(y_BTD, [x, *block.parameters()], grad_BTD)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_numbers_that_are_none_come_through() -> None:
+    block = _block()
+    x_BTD, _ = _inputs(2, 8, 64)
+    x_BTD[1, 3, 5] = math.nan
+    y_BTD = block(x_BTD)
+    assert torch.equal(y_BTD.isnan().any(-1), _by_modules(block)(x_BTD).isnan().any(-1))
+    numbers = torch.tensor([[-1.0, 0.0, 3.0, math.inf, -math.inf, math.nan, 1e30, -0.0, 1e-30]])
+    squared = numbers.clone()
+    _bpe.squared_relu(kernels.as_array(squared), 1)
+    torch.testing.assert_close(squared, torch.relu(numbers).square(), equal_nan=True, rtol=0, atol=0)
+    grad = torch.ones_like(numbers)
+    _bpe.squared_relu_backward(kernels.as_array(squared), kernels.as_array(grad), 1)
+    # What is so small that its square is 0 has the gradient 0 for 2e-30.
+    expected = 2 * torch.relu(numbers)
+    expected[0, -1] = 0
+    expected[0, 6] = math.inf  # its square is
+    torch.testing.assert_close(grad, expected, equal_nan=True, rtol=0, atol=0)
+
+
+def test_the_root_of_a_square_is_what_was_squared() -> None:
+    """So relu(x) need not be kept beside its square."""
+    numbers = torch.randn(1, 1 << 16).abs().mul_(torch.exp2(torch.randint(-40, 40, (1, 1 << 16))))
+    squared, grad = numbers.clone(), torch.ones_like(numbers)
+    _bpe.squared_relu(kernels.as_array(squared), 1)
+    _bpe.squared_relu_backward(kernels.as_array(squared), kernels.as_array(grad), 1)
+    assert torch.equal(grad, 2 * numbers)
+
+
+def test_where_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_are_fast", lambda: True)
+    x_BTD = torch.empty(torch.get_num_threads(), 8, 64)
+    assert _block().fused_heads(x_BTD, None) is not None
+    assert _block().fused_heads(x_BTD, _block().new_cache(8)) is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _block().fused_heads(x_BTD, None) is None  # the sums would be of float32
+        assert _block().fused_heads(x_BTD.bfloat16(), None) is not None
+    for other in ({"bias": True}, {"mlp": "gelu"}, {"norm": "post"}, {"dropout": 0.1}, {"width": 32}):
+        assert _block(**other).train().fused_heads(x_BTD, None) is None
+    gains = _block(norm_gains="ones", qk_norm=False)
+    x_BTD.normal_()
+    torch.testing.assert_close(gains(x_BTD), _by_modules(gains)(x_BTD), rtol=0, atol=0)
+
+
+def test_bad_arrays_get_a_line() -> None:
+    numbers, scale = torch.ones(4, 32), torch.ones(4)
+    rows, more, short, ones = (
+        kernels.as_array(tensor) for tensor in (numbers, torch.ones(5, 32), torch.ones(4, 24), scale)
+    )
+    with pytest.raises(ConfigError, match="160 numbers beside 128: expected as many"):
+        _bpe.add_and_normalise(more, rows, rows.copy(), ones, "rms", 1e-5, 1)
+    with pytest.raises(
+        ConfigError, match="96 numbers are not 4 rows of as many features each, a multiple of 16"
+    ):
+        _bpe.add_and_normalise(None, short, short.copy(), ones, "rms", 1e-5, 1)
+    with pytest.raises(ConfigError, match='"batch" is none of none, layer, rms'):
+        _bpe.normalise_backward(rows, ones, rows.copy(), rows.copy(), "batch", 1)
+    with pytest.raises(ConfigError, match="128 numbers beside 160"):
+        _bpe.normalise_backward(rows, kernels.as_array(torch.ones(5)), rows.copy(), more, "rms", 1)
+    with pytest.raises(ConfigError, match="160 numbers beside 128"):
+        _bpe.squared_relu_backward(rows, more, 1)
+    with pytest.raises(TypeError):
+        _bpe.squared_relu_backward(rows, kernels.as_array(numbers.bfloat16()), 1)
+    assert numbers.eq(1).all()
