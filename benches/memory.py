@@ -27,6 +27,12 @@ ROWS: list[tuple[str, dict[str, object], dict[str, object]]] = [
     ("weights, accumulated", {}, {"micro_batch": 1, "context": 128, "accumulates": True}),
     ("muon", {"qk_norm": True}, {"micro_batch": 1, "context": 128, "optimizer": "muon"}),
     ("activations", {"width": 384, "n_heads": 6, "vocab_size": 1000}, {"micro_batch": 4, "context": 1024}),
+    (
+        "the auto preset's blocks",
+        {"width": 384, "n_heads": 6, "vocab_size": 1000, "mlp": "relu2"}
+        | {"norm_kind": "layer", "norm_gains": "none", "qk_norm": True},
+        {"micro_batch": 4, "context": 1024},
+    ),
     ("recomputed", {}, {"micro_batch": 2, "context": 512, "activation_checkpointing": True}),
     ("all alike", {}, {"micro_batch": 2, "context": 512}),
     (
