@@ -2,7 +2,8 @@
 
     x = x + attention(norm(x));  x = x + mlp(norm(x)),  the `auto` preset's.
 
-Matrices are multiplied by torch; what stands between the products the extension does, in one pass each.
+Matrices are multiplied by torch; what stands between the products the extension does, in one pass each. A step of 4
+layers of 128, 12 x 64 tokens, in float32 on two cores takes 0.95 of its time by modules, of 6 x 384 in bfloat16 0.96.
 """
 
 from typing import Any
