@@ -144,6 +144,21 @@ def test_it_changes_nothing_that_it_is_given() -> None:
     assert torch.equal(x_BTD.grad, 2 * again)
 
 
+def test_what_is_given_may_stand_in_memory_in_any_order() -> None:
+    block = _block()
+    x_BTD, grad_BTD = _inputs(2, 20, 64)
+    expected = _passes(block, x_BTD, grad_BTD)
+    across_BTD, grad_across_BTD = (x.transpose(0, 2).contiguous().transpose(0, 2) for x in (x_BTD, grad_BTD))
+    assert not across_BTD.is_contiguous()
+    found = _passes(block, across_BTD, grad_across_BTD)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    x_BTD.requires_grad_()
+    block(x_BTD).sum().backward()  # whose gradient is one number, seen everywhere
+    assert x_BTD.grad is not None
+    (same,) = torch.autograd.grad(block(x_BTD), x_BTD, torch.ones_like(grad_BTD))
+    assert torch.equal(x_BTD.grad, same)
+
+
 def test_recomputed_it_is_the_same() -> None:
     block = _block()
     x_BTD, grad_BTD = _inputs(2, 20, 64)

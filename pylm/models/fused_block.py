@@ -31,7 +31,7 @@ class _Block(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BTD: Tensor, heads: Heads, norm: str, eps: float, *matrices: Tensor) -> Tensor:
         qkv_ED, out_DD, up_FD, down_DF = matrices = tuple(m.to(arithmetic_dtype(x_BTD)) for m in matrices)
-        x_ND = x_BTD.reshape(-1, x_BTD.shape[-1])
+        x_ND = x_BTD.reshape(-1, x_BTD.shape[-1]).contiguous()
         normed_ND, scale_N = _normalise(None, x_ND, norm, eps)
         projected_NE = times_transposed(normed_ND, qkv_ED)
         mixed_ND = fused.mixed(projected_NE.view(*x_BTD.shape[:2], -1), heads).view_as(x_ND)
@@ -51,7 +51,7 @@ class _Block(torch.autograd.Function):
             ctx.saved_tensors
         )
         qkv_ED, out_DD, up_FD, down_DF = matrices
-        grad_ND = grads[0].reshape(normed_ND.shape)
+        grad_ND = grads[0].reshape(normed_ND.shape).contiguous()
         grad_down_DF = of_matrix(grad_ND, squared_NF)
         grad_NF = times_transposed(grad_ND, down_DF.t())
         _bpe.squared_relu_backward(
