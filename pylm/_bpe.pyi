@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,20 +45,19 @@ def losses_of_rows(
     Raises ConfigError for lengths that do not fit and for a target that is no column.
     """
 
+# Heads of queries, of keys; the norm and its epsilon; angles.
+_Heads: TypeAlias = tuple[int, int, str, float, NDArray[np.float32] | None]
+
 def mix_heads(
     projected: NDArray[np.float32] | NDArray[np.uint16],
     mixed: NDArray[np.float32] | NDArray[np.uint16],
-    n_heads: int,
-    kv_heads: int,
-    norm: str,
-    eps: float,
-    angles: NDArray[np.float32] | None,
+    heads: _Heads,
     threads: int,
 ) -> None:
     """Fill `mixed` (B, T, H x d) with softmax(q k / sqrt(d)) v over each position and those before it.
 
     `projected` (B, T, (H + 2 K) x d) holds H heads of queries, K of keys, K of values, float32 or the bits of bfloat16,
-    as `mixed`; both are contiguous. Queries and keys are normalised (`norm`: none, layer, rms) and their neighbouring
+    as `mixed`; both are contiguous. Queries and keys are normalised (none, layer, rms) and their neighbouring
     features turned by `angles` (T x d / 2 x 2,), cosine and sine.
 
     Raises ConfigError for lengths that do not fit and for a head that is no multiple of 16 numbers.
@@ -68,11 +67,7 @@ def mix_heads_backward(
     projected: NDArray[np.float32] | NDArray[np.uint16],
     grad_mixed: NDArray[np.float32] | NDArray[np.uint16],
     grad_projected: NDArray[np.float32] | NDArray[np.uint16],
-    n_heads: int,
-    kv_heads: int,
-    norm: str,
-    eps: float,
-    angles: NDArray[np.float32] | None,
+    heads: _Heads,
     threads: int,
 ) -> None:
     """Fill `grad_projected` with the gradient of `projected` for that of the mixed values. See mix_heads."""

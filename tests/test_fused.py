@@ -192,7 +192,7 @@ def test_stacks_mix_by_it_too() -> None:
 
 def test_bad_arrays_get_a_line() -> None:
     def mix(projected: Tensor, mixed: Tensor, *heads: object) -> None:
-        _bpe.mix_heads(kernels.as_array(projected), kernels.as_array(mixed), *heads, 1)  # type: ignore[arg-type]
+        _bpe.mix_heads(kernels.as_array(projected), kernels.as_array(mixed), heads, 1)  # type: ignore[arg-type]
 
     projected, mixed = torch.randn(2, 8, 192), torch.full((2, 8, 64), 7.0)
     with pytest.raises(ConfigError, match="of 24 features, a multiple of 16"):

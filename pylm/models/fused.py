@@ -93,5 +93,5 @@ def gradient(projected_BTE: Tensor, grad_mixed_BTE: Tensor, heads: Heads) -> Ten
     return grad_BTE
 
 
-def _arguments(heads: Heads) -> tuple[Any, ...]:
-    return heads.n_heads, heads.kv_heads, heads.norm, heads.eps, heads.angles, torch.get_num_threads()
+def _arguments(heads: Heads) -> tuple[tuple[int, int, str, float, NDArray[Any] | None], int]:
+    return (heads.n_heads, heads.kv_heads, heads.norm, heads.eps, heads.angles), torch.get_num_threads()

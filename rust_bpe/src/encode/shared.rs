@@ -1,7 +1,8 @@
 //! The words that the threads of a job share: what one has merged no other one merges, and there is one table of them.
 //!
-//! A thread joins when it has met many words, so the shared tables are large from the start, and never grow. Where many words find no place any more, an empty table takes the place of a full one: threads go on
-//! with the old one until they look again, and what is put there meanwhile is lost, which is little and can be merged again.
+//! A thread joins when it has met many words, so the shared tables are large from the start, and never grow. Where many
+//! words find no place any more, an empty table takes the place of a full one: threads go on with the old one until they
+//! look again, and what is put there meanwhile is lost, which is little and can be merged again.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicUsize};

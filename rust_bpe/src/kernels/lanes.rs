@@ -6,24 +6,23 @@
 //! and of `for_each`, for any processor and one number at a time.
 
 pub(super) use std::hint::black_box;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use super::number::Number;
+use crate::memory;
 
 pub const LANES: usize = 16;
 
 /// Zeros that begin with a line of the cache, so that sixteen of them are never of two.
 pub struct Aligned {
     numbers: Vec<f32>,
-    first: usize,
+    place: Range<usize>,
 }
 
 impl Aligned {
     pub fn zeros(n: usize) -> Self {
-        const LINE_BYTES: usize = 64;
-        let numbers = vec![0.0; n + LINE_BYTES / size_of::<f32>()];
-        let first = numbers.as_ptr().align_offset(LINE_BYTES).min(numbers.len() - n);
-        Self { numbers, first }
+        let (numbers, first) = memory::zeroed_aligned(n);
+        Self { numbers, place: first..first + n }
     }
 }
 
@@ -32,14 +31,14 @@ impl Deref for Aligned {
 
     #[inline(always)]
     fn deref(&self) -> &[f32] {
-        &self.numbers[self.first..]
+        &self.numbers[self.place.clone()]
     }
 }
 
 impl DerefMut for Aligned {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.numbers[self.first..]
+        &mut self.numbers[self.place.clone()]
     }
 }
 

@@ -61,9 +61,7 @@ pub fn normalise_backward<T: Number>(
         .zip(inverses.chunks(n_rows))
         .zip(grad_normed.chunks(n_rows * width))
         .zip(grad.chunks_mut(n_rows * width))
-        .map(|(((normed, inverses), grad_normed), grad)| {
-            NormaliseBackward { normed, inverses, grad_normed, grad, width, norm } //
-        });
+        .map(|(((normed, inverses), grad_normed), grad)| Gradient { normed, inverses, grad_normed, grad, width, norm });
     run_all(parts);
     Ok(())
 }
@@ -134,7 +132,7 @@ impl<T: Number> Kernel for AddAndNormalise<'_, T> {
     }
 }
 
-struct NormaliseBackward<'p, T> {
+struct Gradient<'p, T> {
     normed: &'p [T],
     inverses: &'p [f32],
     grad_normed: &'p [T],
@@ -143,7 +141,7 @@ struct NormaliseBackward<'p, T> {
     norm: Norm,
 }
 
-impl<T: Number> Kernel for NormaliseBackward<'_, T> {
+impl<T: Number> Kernel for Gradient<'_, T> {
     #[inline(always)]
     fn run<const WIDE: bool>(self) {
         let Self { normed, inverses, grad_normed, grad, width, norm } = self;

@@ -75,7 +75,8 @@ fn each_row<T: Number + Element>(
 }
 
 /// What a call says of the heads: of queries, of keys, the norm's name and its epsilon, the angles.
-struct Heads<'a>(usize, usize, &'a str, f32, Option<PyReadonlyArray1<'a, f32>>);
+#[derive(FromPyObject)]
+struct Heads<'py>(usize, usize, String, f32, Option<PyReadonlyArray1<'py, f32>>);
 
 impl Heads<'_> {
     fn shape(&self, projected: &[usize]) -> PyResult<attention::Shape<'_>> {
@@ -99,19 +100,13 @@ fn norm_named(name: &str, eps: f32) -> PyResult<Norm> {
 type Array3<'py> = Either<PyReadonlyArray3<'py, f32>, PyReadonlyArray3<'py, u16>>;
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // of Python
 fn mix_heads<'py>(
     py: Python<'py>,
     projected: Array3<'py>,
     mixed: &Bound<'py, PyAny>,
-    n_heads: usize,
-    kv_heads: usize,
-    norm: &str,
-    eps: f32,
-    angles: Option<PyReadonlyArray1<'py, f32>>,
+    heads: Heads<'py>,
     threads: usize,
 ) -> PyResult<()> {
-    let heads = Heads(n_heads, kv_heads, norm, eps, angles);
     match projected {
         Either::Float32(projected) => mix(py, &projected, mixed, &heads, threads),
         Either::Bfloat16(projected) => mix(py, &projected, mixed, &heads, threads),
@@ -132,20 +127,14 @@ fn mix<T: Number + Element>(
 }
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // of Python
 fn mix_heads_backward<'py>(
     py: Python<'py>,
     projected: Array3<'py>,
     grad_mixed: &Bound<'py, PyAny>,
     grad_projected: &Bound<'py, PyAny>,
-    n_heads: usize,
-    kv_heads: usize,
-    norm: &str,
-    eps: f32,
-    angles: Option<PyReadonlyArray1<'py, f32>>,
+    heads: Heads<'py>,
     threads: usize,
 ) -> PyResult<()> {
-    let heads = Heads(n_heads, kv_heads, norm, eps, angles);
     let grads = (grad_mixed, grad_projected);
     match projected {
         Either::Float32(projected) => mix_backward(py, &projected, grads, &heads, threads),
@@ -210,7 +199,6 @@ fn readable<'py, T: Element>(array: &Bound<'py, PyAny>) -> PyResult<PyReadonlyAr
 }
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // of Python
 fn normalise_backward<'py>(
     py: Python<'py>,
     normed: &Bound<'py, PyAny>,

@@ -237,7 +237,9 @@ fn softmax(numbers: &mut [f32]) -> f32 {
     let chunks = numbers.as_chunks_mut::<LANES>().0;
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for chunk in &*chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, &number)| *lane = if number > *lane { number } else { *lane });
+        for (lane, &number) in lanes.iter_mut().zip(chunk) {
+            *lane = if number > *lane { number } else { *lane };
+        }
     }
     let largest = reduce!(lanes, |a, b| f32::max(a, b));
     let mut lanes = [0.0; LANES];
