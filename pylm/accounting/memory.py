@@ -301,9 +301,8 @@ def _is_fused(config: ModelConfig) -> bool:
 
 
 def _is_one(config: ModelConfig, load: Load) -> bool:
-    """Whether a CPU takes a block as one: see pylm.models.transformer."""
-    switches = (config.family, config.attention, config.norm, config.norm_gains, config.mlp)
-    plain = switches == ("transformer", "full", "pre", "none", "relu2")
+    """Whether a CPU takes a block as one: see pylm.models.transformer, whose norm alone is `pre`."""
+    plain = (config.norm, config.norm_gains, config.mlp, config.attention) == ("pre", "none", "relu2", "full")
     return plain and load.device == "cpu" and not config.bias and not config.dropout and _is_fused(config)
 
 
