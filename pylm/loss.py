@@ -46,8 +46,8 @@ def summed_cross_entropy(
     where attention is to stay in it. A sum, not a mean: micro-batches of any size
     add up to the whole batch's gradient after one division by its number of targets.
     """
-    x_ND = _features(model, tokens_BT, documents_BT)
-    return head_loss(x_ND, model.head_weight, model.head_bias, targets_BT.flatten())
+    x_BTD, head_VD = model.features_and_head(tokens_BT, _documents(documents_BT))
+    return head_loss(x_BTD.flatten(0, 1), head_VD, model.head_bias, targets_BT.flatten())
 
 
 def head_loss(x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
@@ -61,16 +61,15 @@ def target_losses(
     model: Decoder, tokens_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None
 ) -> Tensor:
     """-ln p of every target, float32 (B, T); 0 for IGNORED ones."""
-    x_ND = _features(model, tokens_BT, documents_BT)
+    x_ND = model.features(tokens_BT, documents=_documents(documents_BT)).flatten(0, 1)
     dtype = arithmetic_dtype(x_ND)
     with _no_autocast(x_ND.device.type):
         head = _Head(model.head_weight, model.head_bias, dtype)
         return head.losses(x_ND, targets_BT.flatten()).view_as(targets_BT)
 
 
-def _features(model: Decoder, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
-    documents = None if documents_BT is None else Documents(documents_BT)
-    return model.features(tokens_BT, documents=documents).flatten(0, 1)
+def _documents(documents_BT: Tensor | None) -> Documents | None:
+    return None if documents_BT is None else Documents(documents_BT)
 
 
 class _Head:

@@ -352,7 +352,8 @@ _BLOCKS = {"transformer": _residual_blocks, "tiny": _residual_blocks, "stacks": 
 def _last_gradients(config: ModelConfig, load: Load) -> int:
     """Bytes beside the gradients when the last of them, the embedding's, is there.
 
-    A tied table has two, which are then added; one that is added to an older one is there beside it. After early
-    updates it is the only one.
+    A tied table has two on a GPU, which are then added; one that is added to an older one is there beside it. After
+    early updates it is the only one.
     """
-    return FLOAT * config.vocab_size * config.width * (config.tied + load.accumulates + load.early_update)
+    n_tables = (config.tied and load.device != "cpu") + load.accumulates + load.early_update
+    return FLOAT * config.vocab_size * config.width * n_tables

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from pylm.errors import ConfigError
@@ -77,12 +78,27 @@ class Decoder(nn.Module):
         self, tokens_BT: Tensor, cache: Cache | None = None, documents: Documents | None = None
     ) -> Tensor:
         """The same up to the head: (B, T, D), after the final norm. `documents` are those of a training window."""
-        start = 0 if cache is None else cache.length
-        self._check_length(start + tokens_BT.shape[1], cache)
+        self._check_length(tokens_BT.shape[1] + (0 if cache is None else cache.length), cache)
         if cache is not None:
             x_BTD = self._embed_after(cache, tokens_BT)
         else:
-            x_BTD = self.embed(tokens_BT, 0 if documents is None else documents.positions_BT)
+            x_BTD = self.embed(tokens_BT, _start(documents))
+        return self._features_of(x_BTD, cache, documents)
+
+    def features_and_head(
+        self, tokens_BT: Tensor, documents: Documents | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The features, and the head's matrix (V, D) for a loss of them: on a CPU a tied one has one gradient.
+
+        The head's gradient is then added to in place: what the loss gives for it has to be its own.
+        """
+        self._check_length(tokens_BT.shape[1], None)
+        if self.head is not None or tokens_BT.device.type != "cpu":
+            return self.features(tokens_BT, documents=documents), self.head_weight
+        rows_BTD, head_VD = _TiedTable.apply(self.embedding.weight, tokens_BT)
+        return self._features_of(self.enter(rows_BTD, _start(documents)), None, documents), head_VD
+
+    def _features_of(self, x_BTD: Tensor, cache: Cache | None, documents: Documents | None) -> Tensor:
         recompute = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
             if recompute:
@@ -94,13 +110,16 @@ class Decoder(nn.Module):
         return normed_BTD
 
     def embed(self, tokens_BT: Tensor, start: int | Tensor) -> Tensor:
+        """What the first block sees: (B, T, D)."""
+        return self.enter(self.embedding(tokens_BT), start)
+
+    def enter(self, x_BTD: Tensor, start: int | Tensor) -> Tensor:
         """Token vectors plus those of the positions from `start` on (or all given, (B, T)), where there are such.
 
         Under autocast they come in its dtype, and so does all that the blocks add to them.
         """
-        x_BTD = self.embedding(tokens_BT)
         if self.positions is not None:
-            rows = start if isinstance(start, Tensor) else slice(start, start + tokens_BT.shape[1])
+            rows = start if isinstance(start, Tensor) else slice(start, start + x_BTD.shape[1])
             x_BTD = x_BTD + self.positions.weight[rows]
         if self.embedding_convolution is not None:
             x_BTD = self.embedding_convolution(x_BTD, start if isinstance(start, Tensor) else None)
@@ -147,6 +166,26 @@ class Decoder(nn.Module):
             raise ConfigError(f"{n_tokens} tokens exceed {holder}, {limit}: give fewer, or reset the cache")
 
 
+class _TiedTable(torch.autograd.Function):
+    """Rows of a table, and the table for the head: the rows' gradient is added to the head's where that stands.
+
+    By themselves the rows have one as large as the table, nearly all zeros. V 32,000 x 384, 4 x 256 tokens: 15 ms of a
+    step of 340.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table_VD: Tensor, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(ids_BT)
+        return F.embedding(ids_BT, table_VD), table_VD.view_as(table_VD)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        grad_BTD, grad_VD = grads
+        (ids_BT,) = ctx.saved_tensors
+        return grad_VD.index_add_(0, ids_BT.flatten(), grad_BTD.flatten(0, 1)), None
+
+
 class Sinusoid(nn.Module):
     """Fixed positions: sine in even features, cosine in odd (Vaswani et al. 2017)."""
 
@@ -157,6 +196,11 @@ class Sinusoid(nn.Module):
         angles = np.arange(max_context)[:, None] * 10_000.0 ** (-np.arange(0, width, 2) / width)
         table_TD = np.stack((np.sin(angles), np.cos(angles)), axis=-1).reshape(max_context, width)
         self.register_buffer("weight", torch.as_tensor(table_TD.astype(np.float32)), persistent=False)
+
+
+def _start(documents: Documents | None) -> int | Tensor:
+    """Where the positions of a training window begin."""
+    return 0 if documents is None else documents.positions_BT
 
 
 def attention_maker(config: ModelConfig) -> Callable[[], Attention]:

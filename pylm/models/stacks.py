@@ -32,9 +32,9 @@ class Stacks(Decoder):
         super().__init__(config, blocks, make_norm(config, final_width), final_width)
         self.embedding_norm = make_norm(config, config.width)
 
-    def embed(self, tokens_BT: Tensor, start: int | Tensor) -> Tensor:
+    def enter(self, x_BTD: Tensor, start: int | Tensor) -> Tensor:
         """The normalised sum of token and position vectors."""
-        x_BTD: Tensor = self.embedding_norm(super().embed(tokens_BT, start))
+        x_BTD = self.embedding_norm(super().enter(x_BTD, start))
         return x_BTD
 
 
