@@ -108,6 +108,24 @@ def squared_relu_backward(
 ) -> None:
     """Make of the gradient of relu(x)^2 that of x, in place. Raises ConfigError for lengths that do not fit."""
 
+def swiglu(
+    projected: NDArray[np.float32] | NDArray[np.uint16],
+    gated: NDArray[np.float32] | NDArray[np.uint16],
+    threads: int,
+) -> None:
+    """Fill `gated` (N, F) with SiLU(x) y of each row of `projected` (N, 2 F): x, then y. Both contiguous, of one format.
+
+    Raises ConfigError for lengths that do not fit.
+    """
+
+def swiglu_backward(
+    projected: NDArray[np.float32] | NDArray[np.uint16],
+    grad_gated: NDArray[np.float32] | NDArray[np.uint16],
+    grad: NDArray[np.float32] | NDArray[np.uint16],
+    threads: int,
+) -> None:
+    """Fill `grad` (N, 2 F) with the gradient of what was projected, for that of what came out. See swiglu."""
+
 @final
 class Tokenizer:
     """A vocabulary and its encoder, immutable; pylm.tokenizer.Tokenizer is its face.

@@ -46,10 +46,16 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure
         """Update every parameter that has a gradient; none where `found_inf` says so."""
-        usable = None if self.found_inf is None else 1 - self.found_inf
+        found_inf = self.found_inf
+        if found_inf is not None and found_inf.device.type == "cpu":  # which can be read without waiting
+            if found_inf.item():
+                return
+            found_inf = None
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            updates = [self._momentum(parameter, group["momentum"]) for parameter in parameters]
+            if not parameters:
+                continue
+            updates = self._momentum(parameters, group["momentum"], found_inf)
             self._orthogonalise_together(
                 [p for p in zip(parameters, updates, strict=True) if not in_parts(p[0])]
             )
@@ -59,13 +65,33 @@ class Muon(torch.optim.Optimizer):
                     self._orthogonalise_together([(parameter, whole)])
                     update.copy_(local(placed_like(whole, parameter)))
             weights = [local(parameter) for parameter in parameters]
-            if usable is None:
+            if found_inf is None:
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(weights, updates, alpha=-group["lr"])
             else:
+                usable = 1 - found_inf
                 torch._foreach_mul_(weights, 1 - usable * (group["lr"] * group["weight_decay"]))
                 torch._foreach_mul_(updates, usable * -group["lr"])
                 torch._foreach_add_(weights, updates)
+
+    def _momentum(
+        self, parameters: list[nn.Parameter], momentum: float, found_inf: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """The gradients as Nesterov's momentum sees them, in memory of their own; this process's part of each."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        averages = [local(self.state[parameter]["momentum"]) for parameter in parameters]
+        gradients = [local(parameter.grad) for parameter in parameters]
+        if self.grad_scale is not None:
+            gradients = list(torch._foreach_div(gradients, self.grad_scale))
+        if found_inf is not None:  # an unusable gradient gives way to the average, which then stays as it is
+            gradients = [
+                torch.where(found_inf > 0, average, gradient)
+                for average, gradient in zip(averages, gradients, strict=True)
+            ]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        return torch._foreach_lerp(gradients, averages, momentum)
 
     def _orthogonalise_together(self, pairs: list[tuple[nn.Parameter, Tensor]]) -> None:
         """Replace the whole update of each parameter by its orthogonal factors, scaled; equal shapes at once."""
@@ -73,34 +99,25 @@ class Muon(torch.optim.Optimizer):
         for parameter, update in pairs:
             for matrix_RC in self._split(parameter, update):
                 by_shape.setdefault(matrix_RC.shape, []).append(matrix_RC)
-        for shape, matrices in by_shape.items():
-            scale = max(1.0, shape[0] / shape[1]) ** 0.5
-            orthogonal_NRC = orthogonalise(torch.stack(matrices), self._n_iterations).mul_(scale)
-            for matrix_RC, new_RC in zip(matrices, orthogonal_NRC, strict=True):
-                matrix_RC.copy_(new_RC)
-
-    def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
-        """The gradient as Nesterov's momentum sees it, in memory of its own; this process's part of it."""
-        assert parameter.grad is not None
-        gradient = local(parameter.grad)
-        if self.grad_scale is not None:
-            gradient = gradient / self.grad_scale
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        average = local(state["momentum"])
-        if (
-            self.found_inf is not None
-        ):  # an unusable gradient gives way to the average, which then stays as it is
-            gradient = torch.where(self.found_inf > 0, average, gradient)
-        average.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(average, momentum)
+        while by_shape:
+            shape, matrices = by_shape.popitem()
+            n_alike = len(matrices)
+            # The factor of a transposed matrix is the factor's transpose: both kinds go together.
+            turned = [] if shape[0] == shape[1] else by_shape.pop(torch.Size((shape[1], shape[0])), [])
+            stacked_NRC = torch.stack([*matrices, *(matrix_CR.mT for matrix_CR in turned)])
+            orthogonal_NRC = orthogonalise(stacked_NRC, self._n_iterations)
+            longer = max(1.0, shape[0] / shape[1], shape[1] / shape[0]) ** 0.5
+            (orthogonal_NRC[:n_alike] if shape[0] > shape[1] else orthogonal_NRC[n_alike:]).mul_(longer)
+            torch._foreach_copy_(
+                [*matrices, *(matrix_CR.mT for matrix_CR in turned)], list(orthogonal_NRC.unbind(0))
+            )
 
     def _split(self, parameter: nn.Parameter, update: Tensor) -> tuple[Tensor, ...]:
         """The matrices of a parameter, as views of `update`."""
         if update.dim() == 3:
             return update.unbind(0)
-        return torch.split(update, list(self._parts[id(parameter)]))
+        parts = self._parts[id(parameter)]
+        return (update,) if len(parts) == 1 else torch.split(update, list(parts))
 
 
 def orthogonalise(matrices_NRC: Tensor, n_iterations: int = 5) -> Tensor:
@@ -114,7 +131,7 @@ def orthogonalise(matrices_NRC: Tensor, n_iterations: int = 5) -> Tensor:
         x_NRC = x_NRC.mT
     x_NRC = x_NRC / (x_NRC.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(n_iterations):
-        a_NRR = x_NRC @ x_NRC.mT
+        a_NRR = torch.bmm(x_NRC, x_NRC.mT)
         b_NRR = torch.baddbmm(a_NRR, a_NRR, a_NRR, beta=_B, alpha=_C)
         x_NRC = torch.baddbmm(x_NRC, b_NRR, x_NRC, beta=_A)
     return (x_NRC.mT if tall else x_NRC).to(matrices_NRC.dtype)

@@ -72,7 +72,8 @@ class Stepper:
                 optimizer.found_inf = unusable  # type: ignore[attr-defined]
                 optimizer.grad_scale = divisor  # type: ignore[attr-defined]
                 optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+            for parameter in self._parameters:
+                parameter.grad = None
         self.precision.update(unusable)
         self._loss, self._norm = loss, norm
         self._skipped += unusable

@@ -200,7 +200,11 @@ class Trainer:
         )
         set_learning_rate(self.optimizers, factor)
         # Dropout at step s depends on (seed, process, s) alone: a resumed run needs no stored random state.
-        torch.manual_seed(key(settings.seed ^ (self.world.rank << 32), state.step) >> 1)
+        seed = key(settings.seed ^ (self.world.rank << 32), state.step) >> 1
+        if self.device.type == "cpu":  # torch.manual_seed thinks of GPUs too: 0.2 ms
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         self._take_step()
         state.step += 1
         state.samples_seen += settings.batch_size

@@ -70,6 +70,8 @@ SETTINGS = [
     {"norm_kind": "rms"},
     {"qk_norm": False, "n_kv_heads": 2},
     {"width": 96, "n_heads": 2, "positions": "learned", "mlp_hidden": 200},
+    {"mlp": "swiglu"},
+    {"width": 96, "n_heads": 2, "positions": "learned", "mlp": "swiglu", "mlp_hidden": 170},
 ]
 
 

@@ -195,8 +195,9 @@ def _step_bytes(config: ModelConfig, load: Load) -> int:
 def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:
     """Bytes a token that each block of attention and an MLP keeps."""
     width = config.width
-    if _is_one(config, load):  # the normalised, twice, with what divided it; relu(x)^2; the attention's
-        numbers = 2 * (load.width_bytes * width + FLOAT) + load.width_bytes * config.hidden
+    if _is_one(config, load):  # the normalised, twice, with what divided it; the MLP inside; the attention's
+        in_mlp = 3 if config.mlp == "swiglu" else 1
+        numbers = 2 * (load.width_bytes * width + FLOAT) + load.width_bytes * in_mlp * config.hidden
         return [numbers + _attention_bytes(config, load, 1)] * config.n_layers
     norms = 0 if config.norm == "none" else 2 * (load.width_bytes * width + FLOAT * _norm_numbers(config))
     in_mlp = _ACTIVATION_NUMBERS[config.mlp] - (load.device != "cpu" and config.mlp == "swiglu")
@@ -302,8 +303,8 @@ def _is_fused(config: ModelConfig) -> bool:
 
 def _is_one(config: ModelConfig, load: Load) -> bool:
     """Whether a CPU takes a block as one: see pylm.models.transformer, whose norm alone is `pre`."""
-    plain = (config.norm, config.norm_gains, config.mlp, config.attention) == ("pre", "none", "relu2", "full")
-    return plain and load.device == "cpu" and not config.bias and not config.dropout and _is_fused(config)
+    plain = (config.norm, config.norm_gains, config.attention) == ("pre", "none", "full")
+    return plain and config.mlp in ("relu2", "swiglu") and load.device == "cpu" and not config.bias and not config.dropout and _is_fused(config)
 
 
 def _compressed_bytes(config: ModelConfig, load: Load) -> int:

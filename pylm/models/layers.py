@@ -158,11 +158,11 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        gated = config.mlp == "swiglu"
-        hidden = config.hidden
+        self.kind, hidden = config.mlp, config.hidden
+        gated = self.kind == "swiglu"
         self.up = Linear(config.width, (hidden, hidden) if gated else hidden, config.bias)
         self.down = Linear(hidden, config.width, config.bias, "mlp_out")
-        self.activation = _swiglu if gated else ACTIVATIONS[config.mlp]
+        self.activation = _swiglu if gated else ACTIVATIONS[self.kind]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""

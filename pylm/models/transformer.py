@@ -15,7 +15,7 @@ from pylm.models.cache import LayerCache
 from pylm.models.config import ModelConfig
 from pylm.models.decoder import Block, Decoder, attention_maker
 from pylm.models.fused import Heads
-from pylm.models.layers import ACTIVATIONS, MLP, PlainNorm, make_norm
+from pylm.models.layers import MLP, PlainNorm, make_norm
 from pylm.models.products import arithmetic_dtype
 
 # Axes: B sequences, T positions, D model width.
@@ -46,7 +46,8 @@ class ResidualBlock(Block):
         """(B, T, D) to (B, T, D): by the extension where that can."""
         norm = self.attention_norm
         if isinstance(norm, PlainNorm) and (heads := self.fused_heads(x_BTD, cache)) is not None:
-            return fused_block.run(x_BTD, heads, norm.kind, norm.eps, self._matrices())
+            parts = fused_block.Parts(heads, norm.kind, norm.eps, self.mlp.kind)
+            return fused_block.run(x_BTD, parts, self._matrices())
         if self.post:
             x_BTD = self.attention_norm(x_BTD + self.dropout(self.attention(x_BTD, cache)))
             x_BTD = self.mlp_norm(x_BTD + self.dropout(self.mlp(x_BTD)))
@@ -58,7 +59,7 @@ class ResidualBlock(Block):
     def fused_heads(self, x_BTD: Tensor, cache: Any) -> Heads | None:
         """What the extension has to do inside attention, None where it cannot do the block."""
         layers = (self.attention.qkv, self.attention.out, self.mlp.up, self.mlp.down)
-        is_plain = not self.post and self.mlp.activation is ACTIVATIONS["relu2"]
+        is_plain = not self.post and self.mlp.kind in fused_block.ACTIVATIONS
         if not is_plain or any(layer.bias is not None for layer in layers):
             return None
         return self.attention.fused_heads(x_BTD, cache) if x_BTD.dtype == arithmetic_dtype(x_BTD) else None

@@ -4,6 +4,7 @@
 //! It stands here because this is the native code that the package has. torch does each in a dozen operations, every one of
 //! which walks over the whole batch; a kernel does it at once for what is in a cache. torch's way is the twin in tests.
 
+pub mod activations;
 pub mod attention;
 mod lanes;
 pub mod logits;

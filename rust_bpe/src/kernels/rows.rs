@@ -1,16 +1,10 @@
-//! What stands between the products of a transformer's block: its norms, with what is added before one, and relu(x)^2.
-//!
-//! torch walks over the batch five times for relu(x)^2 and its gradient, and keeps relu(x) beside its square.
-//! `pylm.models.fused_block` has the figures.
+//! A block's norms, with what is added before one. `pylm.models.fused_block` has the figures.
 
 use super::lanes::{LANES, load, store};
 use super::norm::{Norm, normalise, take_along, to_source};
 use super::number::Number;
 use super::{Kernel, run_all};
 use crate::error::{Error, Result};
-
-/// Numbers that are worth a thread.
-const PART: usize = 1 << 14;
 
 /// Adds `x` to `sums`, where there is an `x`, and fills `normed` with the normalised rows of the sums, and `inverses`
 /// with what each row was divided by, inverted. All but that (N, D), of D features, a multiple of 16.
@@ -66,23 +60,6 @@ pub fn normalise_backward<T: Number>(
     Ok(())
 }
 
-/// Makes of each number relu(x)^2.
-pub fn squared_relu<T: Number>(numbers: &mut [T], n_threads: usize) {
-    let n_each = rows_of_part(numbers.len(), 1, n_threads);
-    run_all(numbers.chunks_mut(n_each).map(SquaredRelu));
-}
-
-/// Makes of the gradient of relu(x)^2, which is `squared`, that of x: times 2 relu(x), the root of it.
-///
-/// Errors: [`Error::Setting`] where lengths do not fit.
-pub fn squared_relu_backward<T: Number>(squared: &[T], grad: &mut [T], n_threads: usize) -> Result<()> {
-    same_length(squared.len(), grad.len())?;
-    let n_each = rows_of_part(grad.len(), 1, n_threads);
-    let parts = squared.chunks(n_each).zip(grad.chunks_mut(n_each));
-    run_all(parts.map(|(squared, grad)| SquaredReluBackward { squared, grad }));
-    Ok(())
-}
-
 /// Features of a row.
 fn width(n_numbers: usize, n_rows: usize) -> Result<usize> {
     let width = n_numbers.checked_div(n_rows).unwrap_or(0);
@@ -94,14 +71,17 @@ fn width(n_numbers: usize, n_rows: usize) -> Result<usize> {
     Ok(width)
 }
 
-fn same_length(expected: usize, found: usize) -> Result<()> {
+pub(super) fn same_length(expected: usize, found: usize) -> Result<()> {
     if found == expected {
         return Ok(());
     }
     Err(Error::Setting(format!("{found} numbers beside {expected}: expected as many")))
 }
 
-fn rows_of_part(n_numbers: usize, width: usize, n_threads: usize) -> usize {
+/// Rows of each thread's part, of at least [`PART`] numbers.
+pub(super) fn rows_of_part(n_numbers: usize, width: usize, n_threads: usize) -> usize {
+    /// Numbers that are worth a thread.
+    const PART: usize = 1 << 14;
     let n_parts = n_threads.min(n_numbers / PART).max(1);
     (n_numbers / width).div_ceil(n_parts).max(1)
 }
@@ -153,33 +133,6 @@ impl<T: Number> Kernel for Gradient<'_, T> {
             take_along(&mut row, &along, 1.0, norm);
             to_source(&mut row, 1.0, *inverse, norm);
             grad.iter_mut().zip(&row).for_each(|(place, number)| *place = T::from_f32(place.to_f32() + number));
-        }
-    }
-}
-
-struct SquaredRelu<'p, T>(&'p mut [T]);
-
-impl<T: Number> Kernel for SquaredRelu<'_, T> {
-    #[inline(always)]
-    fn run<const WIDE: bool>(self) {
-        for number in self.0 {
-            let x = number.to_f32();
-            let rectified = if x < 0.0 { 0.0 } else { x }; // what is no number stays
-            *number = T::from_f32(rectified * rectified);
-        }
-    }
-}
-
-struct SquaredReluBackward<'p, T> {
-    squared: &'p [T],
-    grad: &'p mut [T],
-}
-
-impl<T: Number> Kernel for SquaredReluBackward<'_, T> {
-    #[inline(always)]
-    fn run<const WIDE: bool>(self) {
-        for (grad, squared) in self.grad.iter_mut().zip(self.squared) {
-            *grad = T::from_f32(grad.to_f32() * (2.0 * squared.to_f32().sqrt()));
         }
     }
 }

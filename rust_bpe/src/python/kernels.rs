@@ -9,10 +9,9 @@ use numpy::{
 use pyo3::prelude::*;
 
 use crate::error::Error;
-use crate::kernels::attention;
 use crate::kernels::norm::Norm;
 use crate::kernels::number::Number;
-use crate::kernels::{are_fast, logits, openmp, rows};
+use crate::kernels::{activations, are_fast, attention, logits, openmp, rows};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(has_fast_kernels, module)?)?;
@@ -23,7 +22,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(add_and_normalise, module)?)?;
     module.add_function(wrap_pyfunction!(normalise_backward, module)?)?;
     module.add_function(wrap_pyfunction!(squared_relu, module)?)?;
-    module.add_function(wrap_pyfunction!(squared_relu_backward, module)?)
+    module.add_function(wrap_pyfunction!(squared_relu_backward, module)?)?;
+    module.add_function(wrap_pyfunction!(swiglu, module)?)?;
+    module.add_function(wrap_pyfunction!(swiglu_backward, module)?)
 }
 
 #[pyfunction]
@@ -233,7 +234,7 @@ fn normalise_backward_as<T: Number + Element>(
 fn squared_relu(py: Python<'_>, numbers: Array2Mut<'_>, threads: usize) -> PyResult<()> {
     fn each<T: Number + Element>(py: Python, mut numbers: PyReadwriteArray2<T>, threads: usize) -> PyResult<()> {
         let numbers = numbers.as_slice_mut()?;
-        py.detach(|| rows::squared_relu(numbers, threads));
+        py.detach(|| activations::squared_relu(numbers, threads));
         Ok(())
     }
     match numbers {
@@ -257,10 +258,60 @@ fn squared_relu_backward<'py>(
     ) -> PyResult<()> {
         let mut grad = grad.cast::<PyArray2<T>>()?.try_readwrite()?;
         let (squared, grad) = (squared.as_slice()?, grad.as_slice_mut()?);
-        Ok(py.detach(|| rows::squared_relu_backward(squared, grad, threads))?)
+        Ok(py.detach(|| activations::squared_relu_backward(squared, grad, threads))?)
     }
     match squared {
         Either::Float32(squared) => each(py, &squared, grad, threads),
         Either::Bfloat16(squared) => each(py, &squared, grad, threads),
+    }
+}
+
+#[pyfunction]
+fn swiglu<'py>(
+    py: Python<'py>,
+    projected: &Bound<'py, PyAny>,
+    gated: Array2Mut<'py>,
+    threads: usize,
+) -> PyResult<()> {
+    fn each<T: Number + Element>(
+        py: Python,
+        projected: &Bound<PyAny>,
+        mut gated: PyReadwriteArray2<T>,
+        threads: usize,
+    ) -> PyResult<()> {
+        let projected = readable::<T>(projected)?;
+        let width = gated.shape()[1];
+        let (projected, gated) = (projected.as_slice()?, gated.as_slice_mut()?);
+        Ok(py.detach(|| activations::swiglu(projected, gated, width, threads))?)
+    }
+    match gated {
+        Either::Float32(gated) => each(py, projected, gated, threads),
+        Either::Bfloat16(gated) => each(py, projected, gated, threads),
+    }
+}
+
+#[pyfunction]
+fn swiglu_backward<'py>(
+    py: Python<'py>,
+    projected: &Bound<'py, PyAny>,
+    grad_gated: &Bound<'py, PyAny>,
+    grad: Array2Mut<'py>,
+    threads: usize,
+) -> PyResult<()> {
+    fn each<T: Number + Element>(
+        py: Python,
+        (projected, grad_gated): (&Bound<PyAny>, &Bound<PyAny>),
+        mut grad: PyReadwriteArray2<T>,
+        threads: usize,
+    ) -> PyResult<()> {
+        let (projected, grad_gated) = (readable::<T>(projected)?, readable::<T>(grad_gated)?);
+        let width = grad_gated.shape()[1];
+        let (projected, grad_gated, grad) = (projected.as_slice()?, grad_gated.as_slice()?, grad.as_slice_mut()?);
+        Ok(py.detach(|| activations::swiglu_backward(projected, grad_gated, grad, width, threads))?)
+    }
+    let given = (projected, grad_gated);
+    match grad {
+        Either::Float32(grad) => each(py, given, grad, threads),
+        Either::Bfloat16(grad) => each(py, given, grad, threads),
     }
 }
