@@ -55,16 +55,18 @@ RECIPES: dict[str, tuple[float, dict[str, Value]]] = {  # the loss to reach, and
             "model.width": 64,
             "model.n_heads": 1,
             "model.mlp": "swiglu",
-            "model.mlp_hidden": 170,
+            "model.mlp_hidden": 256,
+            "model.rope_base": 100.0,
             "model.max_context": 64,
             "train.context": 64,
-            "train.batch_size": 12,
-            "train.micro_batch": 12,
-            "train.steps": 300,
-            "schedule.warmup": 7,
+            "train.batch_size": 20,
+            "train.micro_batch": 20,
+            "train.steps": 190,
+            "schedule.warmup": 4,
+            "schedule.flat": 0.2,
             "optimizer.lr": 0.03,
             "optimizer.embedding_lr": 0.2,
-            "optimizer.muon_lr": 0.04,
+            "optimizer.muon_lr": 0.05,
             "optimizer.muon_momentum": 0.85,
             "optimizer.beta1": 0.85,
         },
@@ -111,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", choices=list(RECIPES), default="context64")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--compile", default="off")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another setting")
     parser.add_argument("--peer", action="store_true", help="train nanoGPT's shape too, once")

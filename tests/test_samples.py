@@ -200,7 +200,7 @@ def test_evaluation_with_documents_is_each_document_by_itself(end: int | None) -
 def test_the_thread_brings_the_samples_in_order_and_ends() -> None:
     samples = _samples([_split(_documents(1, end=None))], [1.0], end=None, document_masking=True)
     feed = Feed(samples, 6, 2, 12, torch.device("cpu"))
-    for step in range(5):
+    for step in range(25):
         batch, expected = feed.take(), samples.batch(12 + 6 * step, 6)
         parts = list(batch)
         assert [len(part.inputs_BT) for part in parts] == [2, 2, 2]
