@@ -98,7 +98,7 @@ def run_steps(config: ModelConfig, load: Load) -> int:
     Path("/proc/self/clear_refs").write_text("5")
     model = build_model(config)
     model.activation_checkpointing = load.activation_checkpointing
-    optimizers = build_optimizers(model, OptimizerConfig(name=load.optimizer))
+    optimizers = build_optimizers(model, OptimizerConfig(name=load.optimizer), load.dtype)
     clip = 0.0 if load.early_update else 1.0
     precision = Precision(load.dtype, torch.device("cpu"))
     stepper = Stepper(model, optimizers, clip=clip, precision=precision, early_update=load.early_update)

@@ -113,9 +113,9 @@ def swiglu(
     gated: NDArray[np.float32] | NDArray[np.uint16],
     threads: int,
 ) -> None:
-    """Fill `gated` (N, F) with SiLU(x) y of each row of `projected` (N, 2 F): x, then y. Both contiguous, of one format.
+    """Fill `gated` (N, F) with SiLU(x) y of each row of `projected` (N, 2 F): x, then y.
 
-    Raises ConfigError for lengths that do not fit.
+    Both contiguous and of one format. Raises ConfigError for lengths that do not fit.
     """
 
 def swiglu_backward(

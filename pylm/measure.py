@@ -118,7 +118,7 @@ def _step_s(config: ModelConfig, load: Load) -> tuple[float, float]:
     device = torch.device(load.device)
     model = build_model(config, device=device)
     model.activation_checkpointing = load.activation_checkpointing
-    optimizers = build_optimizers(model, OptimizerConfig(name=load.optimizer))
+    optimizers = build_optimizers(model, OptimizerConfig(name=load.optimizer), load.dtype)
     ids_BL = torch.randint(config.vocab_size, (load.micro_batch, load.context + 1), device=device)
     passes, updates = [], []
     for _ in range(1 + N_REPEATS):

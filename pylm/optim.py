@@ -13,8 +13,10 @@ from pylm.models.layers import BatchedLinear, Embedding, Linear
 from pylm.muon import Muon
 
 
-def build_optimizers(model: Decoder, config: OptimizerConfig) -> list[Optimizer]:
+def build_optimizers(model: Decoder, config: OptimizerConfig, dtype: str = "float32") -> list[Optimizer]:
     """The optimizers that together update every parameter once; each group has its peak rate under "peak_lr".
+
+    `dtype` is what the run computes in, for Muon's products; weights and moments are the parameters' own.
 
     AdamW is fused (torch's default on a CPU is a Python loop) and decays tensors of two or more dimensions, embeddings
     among them as in GPT-2's recipe, but no norms and biases. With `muon` the matrices inside the blocks are Muon's.
@@ -23,7 +25,10 @@ def build_optimizers(model: Decoder, config: OptimizerConfig) -> list[Optimizer]
     optimizers: list[Optimizer] = []
     if matrices:
         momentum, n_iterations = config.muon_momentum, config.muon_iterations
-        optimizers.append(Muon(matrices, config.muon_lr, momentum, config.weight_decay, n_iterations))
+        arithmetic = getattr(torch, dtype)
+        optimizers.append(
+            Muon(matrices, config.muon_lr, momentum, config.weight_decay, n_iterations, arithmetic)
+        )
     taken = {id(parameter) for parameter, _ in matrices}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
     tables = {id(module.weight) for module in model.modules() if isinstance(module, Embedding)}

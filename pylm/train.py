@@ -85,7 +85,7 @@ class Trainer:
         self.parallel = Parallel(
             self.model, self.world, self.device, sharded=sharded, early_update=train.early_update
         )
-        self.optimizers = build_optimizers(self.model, config.optimizer)
+        self.optimizers = build_optimizers(self.model, config.optimizer, train.dtype)
         self.state = self._load()
         self.precision = Precision(train.dtype, self.device, self.state.scale, self.state.finite_steps)
         self.stepper = Stepper(

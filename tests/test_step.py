@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pylm import muon
 from pylm.config import OptimizerConfig
 from pylm.feed import StepBatch
 from pylm.models.build import build_model
@@ -40,9 +41,14 @@ def _everything(stepper: Stepper) -> list[torch.Tensor]:
     return [tensor.detach().clone() for tensor in (*parameters, *kept)]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "muon, as on a GPU"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_step_that_is_not_finite_changes_nothing(optimizer: str, value: float) -> None:
+def test_a_step_that_is_not_finite_changes_nothing(
+    optimizer: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if optimizer.endswith("GPU"):
+        optimizer = "muon"
+        monkeypatch.setattr(muon, "_is_read_at_once", lambda _: False)
     with_it, without = _stepper(optimizer), _stepper(optimizer)
     for number in range(4):
         if number == 2:
@@ -85,7 +91,8 @@ class _NoWaiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_step_does_not_wait_for_the_device(optimizer: str) -> None:
+def test_a_step_does_not_wait_for_the_device(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "_is_read_at_once", lambda _: False)  # as on a GPU
     stepper = _stepper(optimizer)
     with _NoWaiting():
         for number in range(2):

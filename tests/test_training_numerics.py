@@ -164,6 +164,25 @@ def _slow_muon(gradients: list[torch.Tensor], lr: float, momentum: float) -> tor
     return weight
 
 
+def test_muon_in_bfloat16_is_what_it_is_in_float32_but_for_rounding() -> None:
+    """Large matrices alone, tall ones turned to stand with wide ones."""
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(shape, generator=generator) for shape in ((256, 128), (128, 256), (64, 160))]
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+        muon = Muon([(p, (len(p),)) for p in parameters], 1.0, 0.9, 0.0, dtype=dtype)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        muon.step()
+        found.append([parameter.detach() for parameter in parameters])
+    for gradient, one, other in zip(gradients, *found, strict=True):
+        slow = _slow_muon([gradient], 1.0, 0.9)
+        assert torch.allclose(one, slow, atol=1e-5)
+        assert (other - slow).norm() < 2e-2 * slow.norm()
+        assert torch.equal(one, other) == (min(gradient.shape) < 96)
+
+
 def test_muon_orthogonalises_each_stacked_matrix_by_itself() -> None:
     generator = torch.Generator().manual_seed(0)
     parts = (4, 6)

@@ -179,8 +179,8 @@ def _gathered_bytes(config: ModelConfig) -> int:
 def _step_bytes(config: ModelConfig, load: Load) -> int:
     """Bytes that the optimizer's step needs for itself.
 
-    Muon's updates are beside the gradients; while the matrices of one shape are made orthogonal they are there as a
-    stack, and three more times in the product that adds to it.
+    Muon's updates are beside the gradients; while the matrices of one shape, turned or not, are made orthogonal they
+    are there as a stack, and three more times in the product that adds to it; in 16 bits four more times.
     """
     if load.optimizer != "muon":
         return 0
@@ -188,8 +188,11 @@ def _step_bytes(config: ModelConfig, load: Load) -> int:
     for matrix in shape_of(config).matrices[:-1]:
         rows = matrix.n_out // matrix.n_parts
         count = 1 if load.n_shards > 1 else matrix.count  # those in parts are gathered one by one
-        of_shape[rows, matrix.n_in] += rows * matrix.n_in * matrix.n_parts * count
-    return FLOAT * (_n_in_matrices(config) // load.n_shards + 4 * max(of_shape.values()))
+        sides = min(rows, matrix.n_in), max(rows, matrix.n_in)
+        of_shape[sides] += rows * matrix.n_in * matrix.n_parts * count
+    halved = load.device != "cpu" or load.dtype == "bfloat16"
+    of_number = FLOAT + 4 * HALF if halved else 4 * FLOAT
+    return FLOAT * (_n_in_matrices(config) // load.n_shards) + of_number * max(of_shape.values())
 
 
 def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:
@@ -303,8 +306,9 @@ def _is_fused(config: ModelConfig) -> bool:
 
 def _is_one(config: ModelConfig, load: Load) -> bool:
     """Whether a CPU takes a block as one: see pylm.models.transformer, whose norm alone is `pre`."""
-    plain = (config.norm, config.norm_gains, config.attention) == ("pre", "none", "full")
-    return plain and config.mlp in ("relu2", "swiglu") and load.device == "cpu" and not config.bias and not config.dropout and _is_fused(config)
+    kinds = (config.norm, config.norm_gains, config.attention) == ("pre", "none", "full")
+    plain = kinds and config.mlp in ("relu2", "swiglu") and not config.bias and not config.dropout
+    return plain and load.device == "cpu" and _is_fused(config)
 
 
 def _compressed_bytes(config: ModelConfig, load: Load) -> int:

@@ -79,11 +79,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """The same up to the head: (B, T, D), after the final norm. `documents` are those of a training window."""
         self._check_length(tokens_BT.shape[1] + (0 if cache is None else cache.length), cache)
-        if cache is not None:
-            x_BTD = self._embed_after(cache, tokens_BT)
-        else:
-            x_BTD = self.embed(tokens_BT, _start(documents))
-        return self._features_of(x_BTD, cache, documents)
+        if cache is None:
+            return self._features_of(self.embed(tokens_BT, _start(documents)), None, documents)
+        return self._features_of(self._embed_after(cache, tokens_BT), cache, documents)
 
     def features_and_head(
         self, tokens_BT: Tensor, documents: Documents | None = None
