@@ -124,7 +124,11 @@ def test_threads_change_no_bit_of_its_own(autocast: bool) -> None:
             arrays["normed"], arrays["scale"], arrays["x"], arrays["grad"], "layer", n_threads
         )
         _bpe.squared_relu(arrays["sums"], n_threads)
-        found.append((sums, normed, scale, grad))
+        gated, grad_projected = torch.empty(700, 32).to(dtype), torch.empty_like(x_ND)
+        gated_array = kernels.as_array(gated)
+        _bpe.swiglu(arrays["x"], gated_array, n_threads)
+        _bpe.swiglu_backward(arrays["x"], gated_array, kernels.as_array(grad_projected), n_threads)
+        found.append((sums, normed, scale, grad, gated, grad_projected))
     for others in found[1:]:
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
@@ -200,6 +204,45 @@ def test_the_root_of_a_square_is_what_was_squared() -> None:
     assert torch.equal(grad, 2 * numbers)
 
 
+@pytest.mark.parametrize("width", [1, 16, 37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_swiglu_is_what_float64_says(width: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(width)
+    # Up to where e^x is hardly a number any more, and beyond.
+    sizes_N2 = torch.exp2(torch.randint(-20, 8, (300, 2 * width), generator=generator))
+    projected_N2 = (sizes_N2 * torch.randn(300, 2 * width, generator=generator)).to(dtype)
+    grad_N = torch.randn(300, width, generator=generator).to(dtype)
+    gated_N, grad_N2 = torch.empty_like(grad_N), torch.empty_like(projected_N2)
+    arrays = [kernels.as_array(tensor) for tensor in (projected_N2, gated_N, grad_N, grad_N2)]
+    _bpe.swiglu(arrays[0], arrays[1], 2)
+    _bpe.swiglu_backward(arrays[0], arrays[2], arrays[3], 2)
+    exact_N2 = projected_N2.double().requires_grad_()
+    x_N, y_N = exact_N2.chunk(2, dim=1)
+    exact_N = torch.nn.functional.silu(x_N) * y_N
+    exact_N.backward(grad_N.double())
+    assert exact_N2.grad is not None
+    rounding = 1e-6 if dtype == torch.float32 else 4e-3
+    # Where 1 + x (1 - sigmoid(x)) is near 0 its terms are not: so a little absolute error as well.
+    torch.testing.assert_close(gated_N.double(), exact_N.detach(), rtol=rounding, atol=1e-30)
+    scale_N = (grad_N * projected_N2[:, width:]).abs().double()
+    errors_N2 = (grad_N2.double() - exact_N2.grad).abs()
+    assert (errors_N2[:, :width] <= rounding * (exact_N2.grad[:, :width].abs() + scale_N)).all()
+    torch.testing.assert_close(
+        grad_N2[:, width:].double(), exact_N2.grad[:, width:], rtol=rounding, atol=1e-30
+    )
+
+
+def test_swiglu_of_what_is_no_number_and_of_what_is_endless() -> None:
+    x = torch.tensor([math.nan, 0.0, math.inf, -math.inf, -1000.0, 1000.0, -0.0])
+    projected = torch.cat((x, torch.full_like(x, 2.0)))[None]
+    gated = torch.empty(1, len(x))
+    _bpe.swiglu(kernels.as_array(projected), kernels.as_array(gated), 1)
+    assert gated.isnan().tolist() == [
+        [True, False, False, True, False, False, False]
+    ]  # -inf times 0, as torch
+    assert gated.nan_to_num(7.0, posinf=math.inf).tolist() == [[7.0, 0.0, math.inf, 7.0, 0.0, 2000.0, 0.0]]
+
+
 def test_where_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_are_fast", lambda: True)
     x_BTD = torch.empty(torch.get_num_threads(), 8, 64)
@@ -232,6 +275,13 @@ def test_bad_arrays_get_a_line() -> None:
         _bpe.normalise_backward(rows, kernels.as_array(torch.ones(5)), rows.copy(), more, "rms", 1)
     with pytest.raises(ConfigError, match="160 numbers beside 128"):
         _bpe.squared_relu_backward(rows, more, 1)
+    halves = kernels.as_array(torch.ones(4, 16))
+    with pytest.raises(ConfigError, match="160 numbers beside 128"):
+        _bpe.swiglu(more, halves, 1)
+    with pytest.raises(ConfigError, match="160 numbers beside 128"):
+        _bpe.swiglu_backward(rows, halves, more, 1)
+    with pytest.raises(ConfigError, match="0 numbers are not rows of 0 features"):
+        _bpe.swiglu(rows, kernels.as_array(torch.ones(4, 0)), 1)
     with pytest.raises(TypeError):
         _bpe.squared_relu_backward(rows, kernels.as_array(numbers.bfloat16()), 1)
     assert numbers.eq(1).all()

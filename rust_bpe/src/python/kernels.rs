@@ -267,12 +267,7 @@ fn squared_relu_backward<'py>(
 }
 
 #[pyfunction]
-fn swiglu<'py>(
-    py: Python<'py>,
-    projected: &Bound<'py, PyAny>,
-    gated: Array2Mut<'py>,
-    threads: usize,
-) -> PyResult<()> {
+fn swiglu<'py>(py: Python<'py>, projected: &Bound<'py, PyAny>, gated: Array2Mut<'py>, threads: usize) -> PyResult<()> {
     fn each<T: Number + Element>(
         py: Python,
         projected: &Bound<PyAny>,
