@@ -16,7 +16,7 @@ from pylm.parts import in_parts, joined_like, local, placed_like
 
 # Jordan's quintic: X <- aX + (bA + cA^2)X with A = X X^T; five iterations bring singular values of 0.01 to 1 near 1.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-MIN_HALVED = 96  # rows or columns that pay for conversions to bfloat16 on a CPU
+MIN_HALVED = 96  # rows that pay for conversions to bfloat16 on a CPU
 
 
 class Muon(torch.optim.Optimizer):
@@ -102,22 +102,19 @@ class Muon(torch.optim.Optimizer):
 
     def _orthogonalise_together(self, pairs: list[tuple[nn.Parameter, Tensor]]) -> None:
         """Replace the whole update of each parameter by its orthogonal factors, scaled; equal shapes at once."""
-        by_shape: dict[torch.Size, list[Tensor]] = {}
+        by_shape: dict[torch.Size, list[tuple[Tensor, float]]] = {}
         for parameter, update in pairs:
             for matrix_RC in self._split(parameter, update):
-                by_shape.setdefault(matrix_RC.shape, []).append(matrix_RC)
-        while by_shape:
-            shape, matrices = by_shape.popitem()
-            n_alike = len(matrices)
-            # The factor of a transposed matrix is the factor's transpose: both kinds go together.
-            turned = [] if shape[0] == shape[1] else by_shape.pop(torch.Size((shape[1], shape[0])), [])
-            stacked_NRC = torch.stack([*matrices, *(matrix_CR.mT for matrix_CR in turned)])
-            orthogonal_NRC = orthogonalise(stacked_NRC, self._n_iterations, self._dtype)
-            longer = max(1.0, shape[0] / shape[1], shape[1] / shape[0]) ** 0.5
-            (orthogonal_NRC[:n_alike] if shape[0] > shape[1] else orthogonal_NRC[n_alike:]).mul_(longer)
-            torch._foreach_copy_(
-                [*matrices, *(matrix_CR.mT for matrix_CR in turned)], list(orthogonal_NRC.unbind(0))
-            )
+                tall = matrix_RC.shape[0] > matrix_RC.shape[1]
+                scale = (matrix_RC.shape[0] / matrix_RC.shape[1]) ** 0.5 if tall else 1.0
+                # A transposed matrix's factor is the factor's transpose; products are as small as the shorter side.
+                wide_RC = matrix_RC.mT if tall else matrix_RC
+                by_shape.setdefault(wide_RC.shape, []).append((wide_RC, scale))
+        for matrices in by_shape.values():
+            wide = [wide_RC for wide_RC, _ in matrices]
+            orthogonal = orthogonalise(torch.stack(wide), self._n_iterations, self._dtype).unbind(0)
+            torch._foreach_mul_(orthogonal, [scale for _, scale in matrices])
+            torch._foreach_copy_(wide, orthogonal)
 
     def _split(self, parameter: nn.Parameter, update: Tensor) -> tuple[Tensor, ...]:
         """The matrices of a parameter, as views of `update`."""
@@ -135,17 +132,14 @@ def _is_read_at_once(flag: Tensor) -> bool:
 def orthogonalise(matrices_NRC: Tensor, n_iterations: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
     """The orthogonal factor of each matrix, nearly: singular values between 0.7 and 1.2 after five iterations.
 
-    In bfloat16 on a GPU, and where that is `dtype` and the matrices are large: on two cores of an Intel Xeon 8 of 256 x
-    1,024 take 13 ms in it for 44, 16 of 128 x 128 1.2 for 3.0, and 8 of 64 x 64 0.9 for 0.6.
+    Of no more rows than columns. In bfloat16 on a GPU, and where that is `dtype` and matrices are large: two cores of
+    an Intel Xeon take 13 ms in it for 44 (8 of 256 x 1,024), 1.2 for 3.0 (16 of 128 x 128), 0.9 for 0.6 (8 of 64 x 64).
     """
-    halves = matrices_NRC.is_cuda or (dtype == torch.bfloat16 and min(matrices_NRC.shape[1:]) >= MIN_HALVED)
+    halves = matrices_NRC.is_cuda or (dtype == torch.bfloat16 and matrices_NRC.shape[1] >= MIN_HALVED)
     x_NRC = matrices_NRC.to(torch.bfloat16 if halves else matrices_NRC.dtype)
-    tall = x_NRC.shape[1] > x_NRC.shape[2]
-    if tall:  # the products are as small as the shorter side
-        x_NRC = x_NRC.mT
     x_NRC = x_NRC / (x_NRC.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(n_iterations):
         a_NRR = torch.bmm(x_NRC, x_NRC.mT)
         b_NRR = torch.baddbmm(a_NRR, a_NRR, a_NRR, beta=_B, alpha=_C)
         x_NRC = torch.baddbmm(x_NRC, b_NRR, x_NRC, beta=_A)
-    return (x_NRC.mT if tall else x_NRC).to(matrices_NRC.dtype)
+    return x_NRC.to(matrices_NRC.dtype)
