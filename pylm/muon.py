@@ -16,6 +16,9 @@ from pylm.parts import in_parts, joined_like, local, placed_like
 
 # Jordan's quintic: X <- aX + (bA + cA^2)X with A = X X^T; five iterations bring singular values of 0.01 to 1 near 1.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
+STACKED_NUMBERS = (
+    1 << 24
+)  # at most: large matrices gain nothing by more of them, and a stack is there five times
 MIN_HALVED = 96  # rows that pay for conversions to bfloat16 on a CPU
 
 
@@ -110,11 +113,13 @@ class Muon(torch.optim.Optimizer):
                 # A transposed matrix's factor is the factor's transpose; products are as small as the shorter side.
                 wide_RC = matrix_RC.mT if tall else matrix_RC
                 by_shape.setdefault(wide_RC.shape, []).append((wide_RC, scale))
-        for matrices in by_shape.values():
-            wide = [wide_RC for wide_RC, _ in matrices]
-            orthogonal = orthogonalise(torch.stack(wide), self._n_iterations, self._dtype).unbind(0)
-            torch._foreach_mul_(orthogonal, [scale for _, scale in matrices])
-            torch._foreach_copy_(wide, orthogonal)
+        for shape, matrices in by_shape.items():
+            n_stacked = max(1, STACKED_NUMBERS // shape.numel())
+            for first in range(0, len(matrices), n_stacked):
+                wide, scales = zip(*matrices[first : first + n_stacked], strict=True)
+                orthogonal = orthogonalise(torch.stack(wide), self._n_iterations, self._dtype).unbind(0)
+                torch._foreach_mul_(orthogonal, scales)
+                torch._foreach_copy_(wide, orthogonal)
 
     def _split(self, parameter: nn.Parameter, update: Tensor) -> tuple[Tensor, ...]:
         """The matrices of a parameter, as views of `update`."""

@@ -18,6 +18,7 @@ from pylm.accounting.memory import (
     LOSS_BLOCK_BYTES,
     LOSS_KEPT_BYTES,
     LOSS_MIN_ROWS,
+    MUON_STACKED_NUMBERS,
     Load,
     training_memory,
 )
@@ -31,15 +32,16 @@ from pylm.models.config import ModelConfig
 from pylm.models.explicit import MAX_POSITIONS
 from pylm.models.fused import LANES
 from pylm.models.presets import PRESETS
+from pylm.muon import STACKED_NUMBERS
 from pylm.progress import duration
 
 LLAMA = PRESETS["llama-138m"].model
 LOAD = Load(micro_batch=16, context=1024)
 
 
-def test_the_loss_head_has_the_blocks_that_memory_counts() -> None:
+def test_blocks_and_stacks_are_those_that_memory_counts() -> None:
     assert (LOSS_BLOCK_BYTES, LOSS_KEPT_BYTES, LOSS_MIN_ROWS) == (BLOCK_BYTES, KEPT_BYTES, MIN_ROWS)
-    assert (EXPLICIT_POSITIONS, FUSED_LANES) == (MAX_POSITIONS, LANES)
+    assert (EXPLICIT_POSITIONS, FUSED_LANES, MUON_STACKED_NUMBERS) == (MAX_POSITIONS, LANES, STACKED_NUMBERS)
 
 
 def test_s0s_step_needs_less_than_half_of_its_20_gib() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import load_file
 
-from pylm import checkpoint
+from pylm import checkpoint, muon
 from pylm.checkpoint import State
 from pylm.clock import Clock
 from pylm.config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -141,9 +141,9 @@ def test_one_batch_is_overfitted(name: str) -> None:
 
 def test_muon_and_adamw_share_the_parameters() -> None:
     model = _model()
-    muon, adamw = build_optimizers(model, OptimizerConfig(name="muon", weight_decay=0.3))
+    matrices, adamw = build_optimizers(model, OptimizerConfig(name="muon", weight_decay=0.3))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    mine = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    mine = {names[id(p)] for group in matrices.param_groups for p in group["params"]}
     rest = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
     assert mine == {name for name in names.values() if name.startswith("blocks.") and "norm" not in name}
     assert mine | rest == set(names.values())
@@ -171,10 +171,10 @@ def test_muon_in_bfloat16_is_what_it_is_in_float32_but_for_rounding() -> None:
     found = []
     for dtype in (torch.float32, torch.bfloat16):
         parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
-        muon = Muon([(p, (len(p),)) for p in parameters], 1.0, 0.9, 0.0, dtype=dtype)
+        optimizer = Muon([(p, (len(p),)) for p in parameters], 1.0, 0.9, 0.0, dtype=dtype)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient.clone()
-        muon.step()
+        optimizer.step()
         found.append([parameter.detach() for parameter in parameters])
     for gradient, one, other in zip(gradients, *found, strict=True):
         slow = _slow_muon([gradient], 1.0, 0.9)
@@ -183,18 +183,22 @@ def test_muon_in_bfloat16_is_what_it_is_in_float32_but_for_rounding() -> None:
         assert torch.equal(one, other) == (min(gradient.shape) < 96)
 
 
-def test_muon_orthogonalises_each_stacked_matrix_by_itself() -> None:
+@pytest.mark.parametrize("n_at_once", [1, 1 << 24])
+def test_muon_orthogonalises_each_stacked_matrix_by_itself(
+    n_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(muon, "STACKED_NUMBERS", n_at_once)
     generator = torch.Generator().manual_seed(0)
     parts = (4, 6)
     stacked = torch.nn.Parameter(torch.zeros(10, 6))
     batched = torch.nn.Parameter(torch.zeros(3, 5, 7))
-    muon = Muon([(stacked, parts), (batched, (5,))], lr=0.1, momentum=0.9, weight_decay=0.0)
+    optimizer = Muon([(stacked, parts), (batched, (5,))], lr=0.1, momentum=0.9, weight_decay=0.0)
     history: list[tuple[torch.Tensor, torch.Tensor]] = []
     for _ in range(3):
         stacked.grad = torch.randn(10, 6, generator=generator)
         batched.grad = torch.randn(3, 5, 7, generator=generator)
         history.append((stacked.grad.clone(), batched.grad.clone()))
-        muon.step()
+        optimizer.step()
     for part, found in enumerate(stacked.detach().split(parts)):
         expected = _slow_muon([gradient.split(parts)[part] for gradient, _ in history], 0.1, 0.9)
         assert torch.allclose(found, expected, atol=1e-5)

@@ -22,6 +22,7 @@ LOSS_KEPT_BYTES = 64 << 20
 LOSS_MIN_ROWS = 128
 EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
 FUSED_LANES = 16  # of pylm.models.fused
+MUON_STACKED_NUMBERS = 1 << 24  # of pylm.muon
 
 # Of a CPU process, measured by benches/memory.py: modules and code that training loads, and what the C library's
 # allocator cannot reuse of the freed tensors that are not mapped by themselves (pylm.allocator).
@@ -192,7 +193,10 @@ def _step_bytes(config: ModelConfig, load: Load) -> int:
         of_shape[sides] += rows * matrix.n_in * matrix.n_parts * count
     halved = load.device != "cpu" or load.dtype == "bfloat16"
     of_number = FLOAT + 4 * HALF if halved else 4 * FLOAT
-    return FLOAT * (_n_in_matrices(config) // load.n_shards) + of_number * max(of_shape.values())
+    stacked = max(
+        min(n, max(MUON_STACKED_NUMBERS, rows * columns)) for (rows, columns), n in of_shape.items()
+    )
+    return FLOAT * (_n_in_matrices(config) // load.n_shards) + of_number * stacked
 
 
 def _residual_blocks(config: ModelConfig, load: Load) -> list[int]:
