@@ -14,6 +14,7 @@ from pylm.accounting.devices import GPUS
 from pylm.accounting.estimate import GIB, check_fits, estimate, fitting_micro_batch, largest_micro_batch
 from pylm.accounting.memory import (
     EXPLICIT_POSITIONS,
+    FUSED_ACTIVATIONS,
     FUSED_LANES,
     LOSS_BLOCK_BYTES,
     LOSS_KEPT_BYTES,
@@ -31,6 +32,7 @@ from pylm.measure import available_bytes, training_flops_per_s
 from pylm.models.config import ModelConfig
 from pylm.models.explicit import MAX_POSITIONS
 from pylm.models.fused import LANES
+from pylm.models.fused_block import ACTIVATIONS
 from pylm.models.presets import PRESETS
 from pylm.muon import STACKED_NUMBERS
 from pylm.progress import duration
@@ -42,6 +44,7 @@ LOAD = Load(micro_batch=16, context=1024)
 def test_blocks_and_stacks_are_those_that_memory_counts() -> None:
     assert (LOSS_BLOCK_BYTES, LOSS_KEPT_BYTES, LOSS_MIN_ROWS) == (BLOCK_BYTES, KEPT_BYTES, MIN_ROWS)
     assert (EXPLICIT_POSITIONS, FUSED_LANES, MUON_STACKED_NUMBERS) == (MAX_POSITIONS, LANES, STACKED_NUMBERS)
+    assert FUSED_ACTIVATIONS == ACTIVATIONS
 
 
 def test_s0s_step_needs_less_than_half_of_its_20_gib() -> None:

@@ -22,6 +22,7 @@ LOSS_KEPT_BYTES = 64 << 20
 LOSS_MIN_ROWS = 128
 EXPLICIT_POSITIONS = 512  # of pylm.models.explicit, as well
 FUSED_LANES = 16  # of pylm.models.fused
+FUSED_ACTIVATIONS = ("relu2", "swiglu")  # of pylm.models.fused_block
 MUON_STACKED_NUMBERS = 1 << 24  # of pylm.muon
 
 # Of a CPU process, measured by benches/memory.py: modules and code that training loads, and what the C library's
@@ -311,7 +312,7 @@ def _is_fused(config: ModelConfig) -> bool:
 def _is_one(config: ModelConfig, load: Load) -> bool:
     """Whether a CPU takes a block as one: see pylm.models.transformer, whose norm alone is `pre`."""
     kinds = (config.norm, config.norm_gains, config.attention) == ("pre", "none", "full")
-    plain = kinds and config.mlp in ("relu2", "swiglu") and not config.bias and not config.dropout
+    plain = kinds and config.mlp in FUSED_ACTIVATIONS and not config.bias and not config.dropout
     return plain and load.device == "cpu" and _is_fused(config)
 
 
