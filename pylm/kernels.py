@@ -26,6 +26,12 @@ def as_array(x: Tensor) -> NDArray[Any]:
 
 
 @cache
+def have_products() -> bool:
+    """Whether the extension may multiply by the library that torch does, MKL."""
+    return _bpe.adopt_products(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
+
+
+@cache
 def _are_fast() -> bool:
     """Whether the processor has what makes them fast. They then take torch's threads, where it brings GNU's OpenMP."""
     if not _bpe.has_fast_kernels():

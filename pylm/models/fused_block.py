@@ -15,12 +15,13 @@ from torch import Tensor
 from pylm import _bpe, kernels
 from pylm.models import fused
 from pylm.models.fused import Heads
-from pylm.models.products import arithmetic_dtype, of_matrix, times_transposed
+from pylm.models.products import arithmetic_dtype, is_faster, of_matrix, times_transposed
 
 # Axes: B sequences, T positions, D model width, E features of the projection, F hidden ones, G = F or, of SwiGLU, 2 F,
 # N = B x T rows.
 
 ACTIVATIONS = ("relu2", "swiglu")
+SMALL_NUMBERS = 1 << 20  # of a block's matrices, whose gradients each thread adds up for itself
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,62 @@ class Parts:
 
 def run(x_BTD: Tensor, parts: Parts, matrices: tuple[Tensor, ...]) -> Tensor:
     """(B, T, D) to (B, T, D). The matrices are (E, D), (D, D), (G, D) and (D, F)."""
-    y_BTD: Tensor = _Block.apply(x_BTD, parts, *matrices)
+    way = _Whole if _is_small(x_BTD, matrices) else _Block
+    y_BTD: Tensor = way.apply(x_BTD, parts, *matrices)
     return y_BTD
+
+
+def _is_small(x_BTD: Tensor, matrices: tuple[Tensor, ...]) -> bool:
+    """Whether the extension does all of it, products too."""
+    return (
+        all(tensor.dtype == torch.float32 for tensor in (x_BTD, *matrices))
+        and sum(matrix.numel() for matrix in matrices) <= SMALL_NUMBERS
+        and not is_faster(x_BTD, matrices[0])
+        and kernels.have_products()
+    )
+
+
+class _Whole(torch.autograd.Function):
+    """All of it by the extension, in float32: see rust_bpe/src/kernels/block.rs."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTD: Tensor, parts: Parts, *matrices: Tensor) -> Tensor:
+        x_BTD = x_BTD.contiguous()
+        qkv_ED, out_DH, _, down_DF = matrices = tuple(matrix.contiguous() for matrix in matrices)
+        hidden = down_DF.shape[1] * (3 if parts.activation == "swiglu" else 1)
+        n_kept = 2 * (x_BTD.shape[2] + 1) + len(qkv_ED) + out_DH.shape[1] + hidden  # of a position
+        kept = x_BTD.new_empty(x_BTD.shape[0] * x_BTD.shape[1] * n_kept)
+        y_BTD = torch.empty_like(x_BTD)
+        x, y, kept_array, *arrays = (kernels.as_array(tensor) for tensor in (x_BTD, y_BTD, kept, *matrices))
+        ctx.at_once = _bpe.run_block(
+            x, tuple(arrays), _arguments(parts), y, kept_array, torch.get_num_threads()
+        )
+        ctx.parts = parts
+        ctx.save_for_backward(kept, *matrices)
+        return y_BTD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        kept, *matrices = ctx.saved_tensors
+        grad_BTD = grads[0].clone(memory_format=torch.contiguous_format)  # what is given is not ours to change
+        of_matrices = tuple(torch.empty_like(matrix) for matrix in matrices)
+        tensors = (kept, grad_BTD, *matrices, *of_matrices)
+        kept_array, grad, *arrays = (kernels.as_array(tensor) for tensor in tensors)
+        given, places = tuple(arrays[:4]), tuple(arrays[4:])
+        _bpe.run_block_backward(
+            kept_array, ctx.at_once, given, _arguments(ctx.parts), grad, places, torch.get_num_threads()
+        )
+        return grad_BTD, None, *of_matrices
+
+
+def _arguments(parts: Parts) -> tuple[Any, ...]:
+    heads = parts.heads
+    return (
+        (heads.n_heads, heads.kv_heads, heads.norm, heads.eps, heads.angles),
+        parts.norm,
+        parts.eps,
+        parts.activation,
+    )
 
 
 class _Block(torch.autograd.Function):

@@ -63,7 +63,7 @@ fn numbers_of_part(n_numbers: usize, width: usize, n_threads: usize) -> Result<u
     Ok(width * rows_of_part(n_numbers, width, n_threads))
 }
 
-struct SquaredRelu<'p, T>(&'p mut [T]);
+pub(super) struct SquaredRelu<'p, T>(pub &'p mut [T]);
 
 impl<T: Number> Kernel for SquaredRelu<'_, T> {
     #[inline(always)]
@@ -76,9 +76,9 @@ impl<T: Number> Kernel for SquaredRelu<'_, T> {
     }
 }
 
-struct SquaredReluBackward<'p, T> {
-    squared: &'p [T],
-    grad: &'p mut [T],
+pub(super) struct SquaredReluBackward<'p, T> {
+    pub squared: &'p [T],
+    pub grad: &'p mut [T],
 }
 
 impl<T: Number> Kernel for SquaredReluBackward<'_, T> {
@@ -90,10 +90,10 @@ impl<T: Number> Kernel for SquaredReluBackward<'_, T> {
     }
 }
 
-struct SwiGlu<'p, T> {
-    projected: &'p [T],
-    gated: &'p mut [T],
-    width: usize,
+pub(super) struct SwiGlu<'p, T> {
+    pub projected: &'p [T],
+    pub gated: &'p mut [T],
+    pub width: usize,
 }
 
 impl<T: Number> Kernel for SwiGlu<'_, T> {
@@ -111,11 +111,11 @@ impl<T: Number> Kernel for SwiGlu<'_, T> {
     }
 }
 
-struct SwiGluBackward<'p, T> {
-    projected: &'p [T],
-    grad_gated: &'p [T],
-    grad: &'p mut [T],
-    width: usize,
+pub(super) struct SwiGluBackward<'p, T> {
+    pub projected: &'p [T],
+    pub grad_gated: &'p [T],
+    pub grad: &'p mut [T],
+    pub width: usize,
 }
 
 impl<T: Number> Kernel for SwiGluBackward<'_, T> {

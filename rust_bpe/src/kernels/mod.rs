@@ -6,7 +6,10 @@
 
 pub mod activations;
 pub mod attention;
+pub mod blas;
+pub mod block;
 mod lanes;
+mod loaded;
 pub mod logits;
 pub mod norm;
 pub mod number;
@@ -34,27 +37,34 @@ pub fn are_fast() -> bool {
     cfg!(target_arch = "aarch64") || Avx2::detect().is_some()
 }
 
+/// Runs a kernel here and now, compiled for this processor.
+fn run<K: Kernel>(kernel: K) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx512) = Avx512::detect() {
+        return vectors::run_avx512(avx512, kernel);
+    } else if let Some(avx2) = Avx2::detect() {
+        return vectors::run_avx2(avx2, kernel);
+    }
+    kernel.run::<false>();
+}
+
 /// Runs each of `kernels`, in any order, on as many threads.
 fn run_all<K: Kernel>(kernels: impl Iterator<Item = K>) {
-    let run = |kernel: K| {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(avx512) = Avx512::detect() {
-            return vectors::run_avx512(avx512, kernel);
-        } else if let Some(avx2) = Avx2::detect() {
-            return vectors::run_avx2(avx2, kernel);
-        }
-        kernel.run::<false>();
-    };
-    let kernels: Vec<K> = kernels.collect();
-    let n_threads = kernels.len();
+    do_all(kernels, run);
+}
+
+/// Does each of `parts`, in any order, on as many threads.
+fn do_all<P: Send>(parts: impl Iterator<Item = P>, work: impl Fn(P) + Sync) {
+    let parts: Vec<P> = parts.collect();
+    let n_threads = parts.len();
     if n_threads < 2 {
-        return kernels.into_iter().for_each(run);
+        return parts.into_iter().for_each(work);
     }
-    let left = Mutex::new(kernels.into_iter());
+    let left = Mutex::new(parts.into_iter());
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let some = || {
-        while let Some(kernel) = next() {
-            run(kernel);
+        while let Some(part) = next() {
+            work(part);
         }
     };
     if !openmp::run(n_threads, &some) {

@@ -20,25 +20,10 @@ pub fn adopt(library: &Path) -> bool {
     PARALLEL.get_or_init(|| find(library)).is_some()
 }
 
-#[cfg(target_os = "linux")]
 fn find(library: &Path) -> Option<Parallel> {
-    use std::ffi::{CStr, CString};
-    use std::os::unix::ffi::OsStrExt;
-
-    const NAME: &CStr = c"GOMP_parallel";
-    let path = CString::new(library.as_os_str().as_bytes()).ok()?;
-    // SAFETY: both strings end in a zero. RTLD_NOLOAD: a library that is not there yet is not loaded, none of its code runs.
-    let found = unsafe {
-        let library = libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
-        if library.is_null() { library } else { libc::dlsym(library, NAME.as_ptr()) }
-    };
+    let found = super::loaded::function(library, c"GOMP_parallel")?;
     // SAFETY: a function of that name has these parameters: they are of the compiler's interface, which does not change.
-    (!found.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, Parallel>(found) })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn find(_: &Path) -> Option<Parallel> {
-    None
+    Some(unsafe { std::mem::transmute::<*mut c_void, Parallel>(found) })
 }
 
 /// Has `body` called by up to `n_threads` threads at once, this one included. Returns false, and does nothing, where no

@@ -86,13 +86,13 @@ pub(super) fn rows_of_part(n_numbers: usize, width: usize, n_threads: usize) -> 
     (n_numbers / width).div_ceil(n_parts).max(1)
 }
 
-struct AddAndNormalise<'p, T> {
-    x: Option<&'p [T]>,
-    sums: &'p mut [T],
-    normed: &'p mut [T],
-    inverses: &'p mut [f32],
-    width: usize,
-    norm: Norm,
+pub(super) struct AddAndNormalise<'p, T> {
+    pub x: Option<&'p [T]>,
+    pub sums: &'p mut [T],
+    pub normed: &'p mut [T],
+    pub inverses: &'p mut [f32],
+    pub width: usize,
+    pub norm: Norm,
 }
 
 impl<T: Number> Kernel for AddAndNormalise<'_, T> {
@@ -103,22 +103,42 @@ impl<T: Number> Kernel for AddAndNormalise<'_, T> {
             let pairs = sums.iter_mut().zip(x);
             pairs.for_each(|(sum, x)| *sum = T::from_f32(sum.to_f32() + x.to_f32()));
         }
-        let mut row = vec![0.0; width];
-        let rows = sums.chunks_exact(width).zip(normed.chunks_exact_mut(width)).zip(inverses);
-        for ((source, normed), inverse) in rows {
-            *inverse = normalise(source, norm, &mut row);
-            store(normed, &row, 1.0);
-        }
+        normalise_rows(sums, normed, inverses, width, norm);
     }
 }
 
-struct Gradient<'p, T> {
-    normed: &'p [T],
-    inverses: &'p [f32],
-    grad_normed: &'p [T],
-    grad: &'p mut [T],
-    width: usize,
-    norm: Norm,
+pub(super) struct Normalise<'p, T> {
+    pub source: &'p [T],
+    pub normed: &'p mut [T],
+    pub inverses: &'p mut [f32],
+    pub width: usize,
+    pub norm: Norm,
+}
+
+impl<T: Number> Kernel for Normalise<'_, T> {
+    #[inline(always)]
+    fn run<const WIDE: bool>(self) {
+        normalise_rows(self.source, self.normed, self.inverses, self.width, self.norm);
+    }
+}
+
+#[inline(always)]
+fn normalise_rows<T: Number>(source: &[T], normed: &mut [T], inverses: &mut [f32], width: usize, norm: Norm) {
+    let mut row = vec![0.0; width];
+    let rows = source.chunks_exact(width).zip(normed.chunks_exact_mut(width)).zip(inverses);
+    for ((source, normed), inverse) in rows {
+        *inverse = normalise(source, norm, &mut row);
+        store(normed, &row, 1.0);
+    }
+}
+
+pub(super) struct Gradient<'p, T> {
+    pub normed: &'p [T],
+    pub inverses: &'p [f32],
+    pub grad_normed: &'p [T],
+    pub grad: &'p mut [T],
+    pub width: usize,
+    pub norm: Norm,
 }
 
 impl<T: Number> Kernel for Gradient<'_, T> {

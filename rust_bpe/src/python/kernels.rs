@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyUntypedArrayMethods,
+    PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 
 use crate::error::Error;
+use crate::kernels::blas::Blas;
+use crate::kernels::block::{self, Activation, Block};
 use crate::kernels::norm::Norm;
 use crate::kernels::number::Number;
 use crate::kernels::{activations, are_fast, attention, logits, openmp, rows};
@@ -16,6 +18,7 @@ use crate::kernels::{activations, are_fast, attention, logits, openmp, rows};
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(has_fast_kernels, module)?)?;
     module.add_function(wrap_pyfunction!(adopt_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(adopt_products, module)?)?;
     module.add_function(wrap_pyfunction!(losses_of_rows, module)?)?;
     module.add_function(wrap_pyfunction!(mix_heads, module)?)?;
     module.add_function(wrap_pyfunction!(mix_heads_backward, module)?)?;
@@ -24,7 +27,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(squared_relu, module)?)?;
     module.add_function(wrap_pyfunction!(squared_relu_backward, module)?)?;
     module.add_function(wrap_pyfunction!(swiglu, module)?)?;
-    module.add_function(wrap_pyfunction!(swiglu_backward, module)?)
+    module.add_function(wrap_pyfunction!(swiglu_backward, module)?)?;
+    module.add_function(wrap_pyfunction!(run_block, module)?)?;
+    module.add_function(wrap_pyfunction!(run_block_backward, module)?)
 }
 
 #[pyfunction]
@@ -35,6 +40,11 @@ fn has_fast_kernels() -> bool {
 #[pyfunction]
 fn adopt_threads(library: PathBuf) -> bool {
     openmp::adopt(&library)
+}
+
+#[pyfunction]
+fn adopt_products(library: PathBuf) -> bool {
+    Blas::adopt(&library)
 }
 
 /// The same array of either format.
@@ -309,4 +319,67 @@ fn swiglu_backward<'py>(
         Either::Float32(grad) => each(py, given, grad, threads),
         Either::Bfloat16(grad) => each(py, given, grad, threads),
     }
+}
+
+/// What a call says of a block: of its heads, the norm's name and its epsilon, the activation's name.
+#[derive(FromPyObject)]
+struct Parts<'py>(Heads<'py>, String, f32, String);
+
+type Matrices<'py> =
+    (PyReadonlyArray2<'py, f32>, PyReadonlyArray2<'py, f32>, PyReadonlyArray2<'py, f32>, PyReadonlyArray2<'py, f32>);
+
+/// A block of tensors (B, T, D).
+fn block_of<'b>(parts: &'b Parts, matrices: &'b Matrices, shape: &[usize]) -> PyResult<(Blas, Block<'b>)> {
+    let Parts(heads, norm, eps, activation) = parts;
+    let (qkv, out, up, down) = matrices;
+    let activation = match activation.as_str() {
+        "relu2" => Activation::SquaredRelu,
+        "swiglu" => Activation::SwiGlu,
+        other => return Err(Error::Setting(format!("the activation {other:?} is none of relu2, swiglu")).into()),
+    };
+    let heads = heads.shape(&[shape[0], shape[1], qkv.shape()[0]])?;
+    let matrices = [qkv.as_slice()?, out.as_slice()?, up.as_slice()?, down.as_slice()?];
+    let blas = Blas::adopted().ok_or_else(|| Error::Setting("no library of products: see adopt_products".into()))?;
+    Ok((blas, Block { width: shape[2], heads, norm: norm_named(norm, *eps)?, activation, matrices }))
+}
+
+#[pyfunction]
+fn run_block<'py>(
+    py: Python<'py>,
+    x: PyReadonlyArray3<'py, f32>,
+    matrices: Matrices<'py>,
+    parts: Parts<'py>,
+    mut y: PyReadwriteArray3<'py, f32>,
+    mut kept: PyReadwriteArray1<'py, f32>,
+    threads: usize,
+) -> PyResult<usize> {
+    let (blas, block) = block_of(&parts, &matrices, x.shape())?;
+    let (x, y, kept) = (x.as_slice()?, y.as_slice_mut()?, kept.as_slice_mut()?);
+    Ok(py.detach(|| block::forward(blas, block, x, y, kept, threads))?)
+}
+
+type MatricesMut<'py> = (
+    PyReadwriteArray2<'py, f32>,
+    PyReadwriteArray2<'py, f32>,
+    PyReadwriteArray2<'py, f32>,
+    PyReadwriteArray2<'py, f32>,
+);
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // of Python
+fn run_block_backward<'py>(
+    py: Python<'py>,
+    kept: PyReadonlyArray1<'py, f32>,
+    at_once: usize,
+    matrices: Matrices<'py>,
+    parts: Parts<'py>,
+    mut grad: PyReadwriteArray3<'py, f32>,
+    mut grads: MatricesMut<'py>,
+    threads: usize,
+) -> PyResult<()> {
+    let (blas, block) = block_of(&parts, &matrices, grad.shape())?;
+    let (kept, grad) = (kept.as_slice()?, grad.as_slice_mut()?);
+    let (qkv, out, up, down) = &mut grads;
+    let grads = [qkv.as_slice_mut()?, out.as_slice_mut()?, up.as_slice_mut()?, down.as_slice_mut()?];
+    Ok(py.detach(|| block::backward(blas, block, kept, at_once, grad, grads, threads))?)
 }

@@ -12,9 +12,9 @@ pub use super::norm::Norm;
 
 use super::lanes::LANES;
 use super::number::Number;
-use super::{Kernel, run_all};
+use super::{Kernel, run, run_all};
 use crate::error::{Error, Result};
-use sequence::Scratch;
+pub(super) use sequence::Scratch;
 
 /// What all sequences have in common. A position is a row of H heads of queries, K of keys and K of values, d numbers each.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +34,12 @@ pub struct Shape<'s> {
 
 impl Shape<'_> {
     /// Numbers of a position.
-    fn projected(&self) -> usize {
+    pub(super) fn projected(&self) -> usize {
         (self.n_heads + 2 * self.kv_heads) * self.head_size
     }
 
     /// Numbers of a position's mixed values.
-    fn mixed(&self) -> usize {
+    pub(super) fn mixed(&self) -> usize {
         self.n_heads * self.head_size
     }
 }
@@ -81,7 +81,7 @@ pub fn mix_backward<T: Number>(
 }
 
 /// Returns the number of sequences.
-fn check(shape: Shape, n_projected: usize, n_mixed: usize) -> Result<usize> {
+pub(super) fn check(shape: Shape, n_projected: usize, n_mixed: usize) -> Result<usize> {
     let Shape { length, n_heads, kv_heads, head_size, .. } = shape;
     let fits = length > 0
         && head_size > 0
@@ -109,13 +109,27 @@ struct Forward<'p, T> {
 }
 
 impl<T: Number> Kernel for Forward<'_, T> {
+    fn run<const WIDE: bool>(self) {
+        let Self { projected, mixed, shape } = self;
+        run(Mix { projected, mixed, shape, scratch: &mut Scratch::new(shape) });
+    }
+}
+
+/// See [`mix`], of sequences one after another.
+pub(super) struct Mix<'p, T> {
+    pub projected: &'p [T],
+    pub mixed: &'p mut [T],
+    pub shape: Shape<'p>,
+    pub scratch: &'p mut Scratch,
+}
+
+impl<T: Number> Kernel for Mix<'_, T> {
     #[inline(always)]
     fn run<const WIDE: bool>(self) {
         let shape = self.shape;
-        let mut scratch = Scratch::new(shape);
         let sequences = self.projected.chunks(shape.length * shape.projected());
         for (projected, mixed) in sequences.zip(self.mixed.chunks_mut(shape.length * shape.mixed())) {
-            sequence::forward::<T, WIDE>(projected, mixed, shape, &mut scratch);
+            sequence::forward::<T, WIDE>(projected, mixed, shape, self.scratch);
         }
     }
 }
@@ -128,14 +142,29 @@ struct Backward<'p, T> {
 }
 
 impl<T: Number> Kernel for Backward<'_, T> {
+    fn run<const WIDE: bool>(self) {
+        let Self { projected, grad_mixed, grad_projected, shape } = self;
+        run(MixBackward { projected, grad_mixed, grad_projected, shape, scratch: &mut Scratch::new(shape) });
+    }
+}
+
+/// See [`mix_backward`], of sequences one after another.
+pub(super) struct MixBackward<'p, T> {
+    pub projected: &'p [T],
+    pub grad_mixed: &'p [T],
+    pub grad_projected: &'p mut [T],
+    pub shape: Shape<'p>,
+    pub scratch: &'p mut Scratch,
+}
+
+impl<T: Number> Kernel for MixBackward<'_, T> {
     #[inline(always)]
     fn run<const WIDE: bool>(self) {
         let shape = self.shape;
-        let mut scratch = Scratch::new(shape);
         let (n_projected, n_mixed) = (shape.length * shape.projected(), shape.length * shape.mixed());
         let given = self.projected.chunks(n_projected).zip(self.grad_mixed.chunks(n_mixed));
         for ((projected, grad_mixed), grad) in given.zip(self.grad_projected.chunks_mut(n_projected)) {
-            sequence::backward::<T, WIDE>(projected, grad_mixed, grad, shape, &mut scratch);
+            sequence::backward::<T, WIDE>(projected, grad_mixed, grad, shape, self.scratch);
         }
     }
 }
