@@ -73,15 +73,14 @@ class _Whole(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         kept, *matrices = ctx.saved_tensors
-        grad_BTD = grads[0].clone(memory_format=torch.contiguous_format)  # what is given is not ours to change
-        of_matrices = tuple(torch.empty_like(matrix) for matrix in matrices)
-        tensors = (kept, grad_BTD, *matrices, *of_matrices)
+        grad_BTD = grads[0].contiguous()
+        places = tuple(torch.empty_like(tensor) for tensor in (grad_BTD, *matrices))
+        tensors = (kept, grad_BTD, *matrices, *places)
         kept_array, grad, *arrays = (kernels.as_array(tensor) for tensor in tensors)
-        given, places = tuple(arrays[:4]), tuple(arrays[4:])
-        _bpe.run_block_backward(
-            kept_array, ctx.at_once, given, _arguments(ctx.parts), grad, places, torch.get_num_threads()
-        )
-        return grad_BTD, None, *of_matrices
+        given, grad_x, of_matrices = tuple(arrays[:4]), arrays[4], tuple(arrays[5:])
+        parts, n_threads = _arguments(ctx.parts), torch.get_num_threads()
+        _bpe.run_block_backward(kept_array, ctx.at_once, given, parts, grad, grad_x, of_matrices, n_threads)
+        return places[0], None, *places[1:]
 
 
 def _arguments(parts: Parts) -> tuple[Any, ...]:

@@ -17,8 +17,9 @@ use super::rows::{AddAndNormalise, Gradient, Normalise};
 use super::{do_all, run};
 use crate::error::{Error, Result};
 
-/// Positions that go through the block together: their numbers stay in a core's second cache.
-const ROWS: usize = 192;
+/// Positions that go through the block together: as many as make the products fast. Of a step of 4 layers of 128 on one
+/// core 192 at once take 1.02 of the time, 64 1.05, and all 768 1.00.
+const ROWS: usize = 384;
 
 /// What a block does between its MLP's products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,8 +156,8 @@ fn forward_of(blas: Blas, block: &Block, x: &[f32], y: &mut [f32], kept: Kept<&m
     blas.times_transposed(kept.hidden, down, hidden, y, Into::Add);
 }
 
-/// Makes of `grad` (B, T, D), the gradient of what came out, that of what went in, and fills `grads` with those of the
-/// matrices. `kept` and `at_once` are [`forward`]'s.
+/// Fills `grad_x` (B, T, D) with the gradient of what went in, for that of what came out (`grad`), and `grads` with those of
+/// the matrices. `kept` and `at_once` are [`forward`]'s.
 ///
 /// Errors: [`Error::Setting`] where sizes do not fit.
 pub fn backward(
@@ -164,14 +165,18 @@ pub fn backward(
     block: Block,
     kept: &[f32],
     at_once: usize,
-    grad: &mut [f32],
+    grad: &[f32],
+    grad_x: &mut [f32],
     grads: [&mut [f32]; 4],
     n_threads: usize,
 ) -> Result<()> {
     let n_sequences = block.check(grad.len(), kept.len())?;
     let sizes = block.matrices.map(<[f32]>::len);
-    if at_once == 0 || grads.each_ref().map(|grad| grad.len()) != sizes {
-        return Err(Error::Setting(format!("{at_once} sequences at once, gradients not of matrices of {sizes:?}")));
+    if at_once == 0 || grad_x.len() != grad.len() || grads.each_ref().map(|grad| grad.len()) != sizes {
+        return Err(Error::Setting(format!(
+            "{at_once} sequences at once and places for gradients: expected some, {} numbers and matrices of {sizes:?}",
+            grad.len()
+        )));
     }
     if n_sequences == 0 {
         grads.into_iter().for_each(|grad| grad.fill(0.0));
@@ -184,14 +189,17 @@ pub fn backward(
     let mut others: Vec<Vec<f32>> = (1..n_parts).map(|_| vec![0.0; sizes.iter().sum()]).collect();
     let mut places = vec![grads];
     places.extend(others.iter_mut().map(|numbers| split_mut(numbers, sizes)));
-    let parts = grad.chunks_mut(of_part * numbers).zip(kept.chunks(of_part * n_kept)).zip(&mut places);
-    do_all(parts, |((grad, kept), grads)| {
+    let parts = grad.chunks(of_part * numbers).zip(grad_x.chunks_mut(of_part * numbers));
+    let parts = parts.zip(kept.chunks(of_part * n_kept)).zip(&mut places);
+    do_all(parts, |(((grad, grad_x), kept), grads)| {
         blas.alone(|| {
             let mut scratch = Scratch::new(block.heads);
             let mut into = Into::Replace;
-            for (grad, kept) in grad.chunks_mut(at_once * numbers).zip(kept.chunks(at_once * n_kept)) {
+            let some = grad.chunks(at_once * numbers).zip(grad_x.chunks_mut(at_once * numbers));
+            for ((grad, grad_x), kept) in some.zip(kept.chunks(at_once * n_kept)) {
+                grad_x.copy_from_slice(grad);
                 let kept = split(kept, block.sizes().of_kept(kept.len())).into();
-                BETWEEN.with_borrow_mut(|room| backward_of(blas, &block, kept, grad, (grads, into), room, &mut scratch));
+                BETWEEN.with_borrow_mut(|room| backward_of(blas, &block, kept, grad_x, (grads, into), room, &mut scratch));
                 into = Into::Add;
             }
         });
@@ -205,6 +213,7 @@ pub fn backward(
     Ok(())
 }
 
+/// What `grad` is before and after: see [`backward`].
 fn backward_of(
     blas: Blas,
     block: &Block,

@@ -17,17 +17,17 @@ pub enum Norm {
 #[inline(always)]
 pub fn normalise<T: Number>(source: &[T], norm: Norm, place: &mut [f32]) -> f32 {
     load(place, source);
-    let size = place.len() as f32;
+    let one_of = 1.0 / place.len() as f32;
     let eps = match norm {
         Norm::None => return 1.0,
         Norm::Rms(eps) => eps,
         Norm::Layer(eps) => {
-            let mean = sum!(place, place, |number, _| number) / size;
+            let mean = sum!(place, place, |number, _| number) * one_of;
             update!(place, |number| number - mean);
             eps
         }
     };
-    let inverse = 1.0 / (sum!(place, place, |a, b| a * b) / size + eps).sqrt();
+    let inverse = 1.0 / (sum!(place, place, |a, b| a * b) * one_of + eps).sqrt();
     update!(place, |number| number * inverse);
     inverse
 }

@@ -373,13 +373,14 @@ fn run_block_backward<'py>(
     at_once: usize,
     matrices: Matrices<'py>,
     parts: Parts<'py>,
-    mut grad: PyReadwriteArray3<'py, f32>,
+    grad: PyReadonlyArray3<'py, f32>,
+    mut grad_x: PyReadwriteArray3<'py, f32>,
     mut grads: MatricesMut<'py>,
     threads: usize,
 ) -> PyResult<()> {
     let (blas, block) = block_of(&parts, &matrices, grad.shape())?;
-    let (kept, grad) = (kept.as_slice()?, grad.as_slice_mut()?);
+    let (kept, grad, grad_x) = (kept.as_slice()?, grad.as_slice()?, grad_x.as_slice_mut()?);
     let (qkv, out, up, down) = &mut grads;
     let grads = [qkv.as_slice_mut()?, out.as_slice_mut()?, up.as_slice_mut()?, down.as_slice_mut()?];
-    Ok(py.detach(|| block::backward(blas, block, kept, at_once, grad, grads, threads))?)
+    Ok(py.detach(|| block::backward(blas, block, kept, at_once, grad, grad_x, grads, threads))?)
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::Shape;
 use super::tile::{Panels, Place, ROWS, Rows, product};
 use super::turns::Turns;
-use crate::kernels::lanes::{Aligned, LANES, black_box, combine, each, load, reduce, store, sum, update};
-use crate::kernels::norm::{normalise, take_along, to_source};
+use crate::kernels::lanes::{Aligned, LANES, black_box, each, load, reduce, store, sum, update};
+use crate::kernels::norm::{Norm, normalise, take_along, to_source};
 use crate::kernels::number::{Number, exponential};
 use crate::memory;
 
@@ -217,37 +217,45 @@ fn weigh<T: Number, const WIDE: bool>(
     }
     scratch.q[block.positions.len() * size..block.n_rows * size].fill(0.0);
     let q = Rows { numbers: &scratch.q, width: size };
+    let most = most(shape);
     let mut sums = [0.0; BLOCK];
     for row in block.tiles() {
         let place = Place { numbers: &mut scratch.weights, width, row };
         product::<WIDE, false>(q.of(row, 0..size), &scratch.k_transposed, 0..size, block.n_seen(row), place);
         let n_columns = block.n_seen(row).next_multiple_of(LANES);
-        for (offset, sum) in sums.iter_mut().enumerate().skip(row).take(ROWS) {
-            let weights = &mut scratch.weights[offset * width..][..n_columns];
-            weights[block.positions.start + offset + 1..].fill(f32::NEG_INFINITY);
-            *sum = softmax(weights);
+        let rows = scratch.weights[row * width..].chunks_mut(width);
+        for ((offset, weights), sum) in (row..).zip(rows).zip(&mut sums[row..row + ROWS]) {
+            *sum = softmax(&mut weights[..n_columns], offset % LANES + 1, most);
         }
     }
     sums
 }
 
-/// Exponentials of the numbers less the largest, in place. Returns their sum.
+/// What no score is above, where heads are normalised: a query's length, at most sqrt(d), times a key's, by sqrt(d). Heads
+/// so large that e^-2 sqrt(d) would be next to nothing have none.
+fn most(shape: Shape) -> Option<f32> {
+    const LARGEST: usize = 1024;
+    (shape.norm != Norm::None && shape.head_size <= LARGEST).then(|| (shape.head_size as f32).sqrt())
+}
+
+/// Exponentials of the numbers less the largest, or less what none is above, in place; of the last sixteen only the first
+/// `n_last` count, and the others become 0. Returns their sum.
 #[inline(always)]
-fn softmax(numbers: &mut [f32]) -> f32 {
-    let chunks = numbers.as_chunks_mut::<LANES>().0;
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in &*chunks {
-        for (lane, &number) in lanes.iter_mut().zip(chunk) {
-            *lane = if number > *lane { number } else { *lane };
+fn softmax(numbers: &mut [f32], n_last: usize, most: Option<f32>) -> f32 {
+    let (last, chunks) = numbers.as_chunks_mut::<LANES>().0.split_last_mut().expect("a query sees itself");
+    *last = each!(LANES, |lane| if lane < n_last { last[lane] } else { f32::NEG_INFINITY });
+    let largest = most.unwrap_or_else(|| {
+        let mut lanes = *last;
+        for chunk in &*chunks {
+            lanes = each!(LANES, |lane| if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] });
         }
-    }
-    let largest = reduce!(lanes, |a, b| f32::max(a, b));
-    let mut lanes = [0.0; LANES];
+        reduce!(lanes, |a, b| if a > b { a } else { b })
+    });
+    *last = each!(LANES, |lane| exponential(last[lane] - largest));
+    let mut lanes = *last;
     for chunk in chunks {
-        for (lane, number) in lanes.iter_mut().zip(chunk) {
-            *number = exponential(*number - largest);
-            *lane += *number;
-        }
+        *chunk = each!(LANES, |lane| exponential(chunk[lane] - largest));
+        lanes = each!(LANES, |lane| lanes[lane] + chunk[lane]);
     }
     reduce!(lanes, |a, b| a + b)
 }
@@ -277,9 +285,12 @@ fn to_scores<const WIDE: bool>(block: &Block, sums: &[f32; BLOCK], shape: Shape,
             let weights = &mut scratch.weights[offset * width..][..n_columns];
             let grads = &mut scratch.grads[offset * width..][..n_columns];
             let factor = 1.0 / total;
-            update!(weights, |weight| weight * factor);
-            let along = sum!(weights, grads, |weight, grad| weight * grad);
-            combine!(grads, weights, |grad, weight| weight * (grad - along));
+            let along = factor * sum!(weights, grads, |weight, grad| weight * grad);
+            for (weights, grads) in weights.as_chunks_mut::<LANES>().0.iter_mut().zip(grads.as_chunks_mut::<LANES>().0) {
+                *weights = each!(LANES, |lane| weights[lane] * factor);
+                *grads = each!(LANES, |lane| weights[lane] * (grads[lane] - along));
+                black_box(());
+            }
         }
     }
 }

@@ -3,6 +3,10 @@
 use std::ops::Range;
 
 use crate::kernels::lanes::{Aligned, LANES, each};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::vectors::transpose;
+#[cfg(target_arch = "x86_64")]
+use crate::processor::Avx512;
 
 pub const ROWS: usize = 4;
 
@@ -59,8 +63,17 @@ impl Panels {
     /// The same of the transposed matrix, of as many rows as there are columns here.
     #[inline(always)]
     pub fn fill_transposed(&mut self, rows: &[f32], width: usize) {
+        #[cfg(target_arch = "x86_64")]
+        let avx512 = Avx512::detect();
         let panels = self.numbers.as_chunks_mut::<LANES>().0.chunks_exact_mut(self.n_rows);
         for (panel, rows) in panels.zip(rows.chunks_exact(width * LANES)) {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(avx512) = avx512 {
+                for (column, places) in panel.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                    transpose(avx512, &rows[column * LANES..], width, places);
+                }
+                continue;
+            }
             for (row, place) in panel.iter_mut().enumerate() {
                 for (column, place) in place.iter_mut().enumerate() {
                     *place = rows[column * width + row];
