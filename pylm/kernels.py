@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,6 +24,12 @@ def as_array(x: Tensor) -> NDArray[Any]:
     """The memory of a contiguous tensor of a dtype that kernels take, as an array."""
     x = x.detach()
     return x.numpy() if x.dtype == torch.float32 else x.view(_BITS[x.dtype]).numpy()
+
+
+def as_view(parameter: Tensor) -> NDArray[Any]:
+    """The same of a parameter in float32: what numpy looks at can never be resized, and FSDP empties parameters so."""
+    view: NDArray[Any] = np.from_dlpack(parameter.detach())
+    return view
 
 
 @cache

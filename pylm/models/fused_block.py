@@ -62,10 +62,9 @@ class _Whole(torch.autograd.Function):
         n_kept = 2 * (x_BTD.shape[2] + 1) + len(qkv_ED) + out_DH.shape[1] + hidden  # of a position
         kept = x_BTD.new_empty(x_BTD.shape[0] * x_BTD.shape[1] * n_kept)
         y_BTD = torch.empty_like(x_BTD)
-        x, y, kept_array, *arrays = (kernels.as_array(tensor) for tensor in (x_BTD, y_BTD, kept, *matrices))
-        ctx.at_once = _bpe.run_block(
-            x, tuple(arrays), _arguments(parts), y, kept_array, torch.get_num_threads()
-        )
+        x, y, kept_array = (kernels.as_array(tensor) for tensor in (x_BTD, y_BTD, kept))
+        given = tuple(kernels.as_view(matrix) for matrix in matrices)
+        ctx.at_once = _bpe.run_block(x, given, _arguments(parts), y, kept_array, torch.get_num_threads())
         ctx.parts = parts
         ctx.save_for_backward(kept, *matrices)
         return y_BTD
@@ -75,11 +74,10 @@ class _Whole(torch.autograd.Function):
         kept, *matrices = ctx.saved_tensors
         grad_BTD = grads[0].contiguous()
         places = tuple(torch.empty_like(tensor) for tensor in (grad_BTD, *matrices))
-        tensors = (kept, grad_BTD, *matrices, *places)
-        kept_array, grad, *arrays = (kernels.as_array(tensor) for tensor in tensors)
-        given, grad_x, of_matrices = tuple(arrays[:4]), arrays[4], tuple(arrays[5:])
+        kept_array, grad, grad_x, *of_matrices = (kernels.as_array(tensor) for tensor in (kept, grad_BTD, *places))
+        given = tuple(kernels.as_view(matrix) for matrix in matrices)
         parts, n_threads = _arguments(ctx.parts), torch.get_num_threads()
-        _bpe.run_block_backward(kept_array, ctx.at_once, given, parts, grad, grad_x, of_matrices, n_threads)
+        _bpe.run_block_backward(kept_array, ctx.at_once, given, parts, grad, grad_x, tuple(of_matrices), n_threads)
         return places[0], None, *places[1:]
 
 

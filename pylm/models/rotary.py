@@ -24,6 +24,7 @@ class Rotary(nn.Module):
         table_Td2 = np.stack((np.cos(angles_Td), np.sin(angles_Td)), axis=-1).astype(np.float32)
         # By numpy, not torch: arithmetic on the meta device imports sympy first, 5 seconds.
         self.register_buffer("table_Td2", torch.as_tensor(table_Td2), persistent=False)
+        self._angles: tuple[Tensor, NDArray[np.float32]] | None = None  # of which table, and all of them
 
     def forward(self, x_BTHd: Tensor, start: int | Tensor = 0, step: int = 1) -> Tensor:
         """Rotate (B, T, H, d), by the table's rows start, start + step, .. or by those named (B, T); in float32."""
@@ -48,7 +49,10 @@ class Rotary(nn.Module):
 
     def angles(self, length: int) -> NDArray[np.float32]:
         """Cosine and sine of the first positions' angles, one after another: (length x head_size,)."""
-        return self.table_Td2[:length].float().reshape(-1).numpy()
+        table_Td2 = self.table_Td2
+        if self._angles is None or self._angles[0] is not table_Td2:
+            self._angles = table_Td2, table_Td2.float().reshape(-1).numpy()
+        return self._angles[1][: length * 2 * table_Td2.shape[1]]
 
 
 def to_halves(rows_D: Tensor, head_size: int) -> Tensor:

@@ -41,6 +41,9 @@ class ResidualBlock(Block):
         self.mlp_norm = make_norm(config, config.width)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
+        layers = (attention.qkv, attention.out, self.mlp.up, self.mlp.down)
+        has_bias = any(layer.bias is not None for layer in layers)
+        self._is_plain = not self.post and not has_bias and self.mlp.kind in fused_block.ACTIVATIONS
 
     def forward(self, x_BTD: Tensor, cache: Any = None) -> Tensor:
         """(B, T, D) to (B, T, D): by the extension where that can."""
@@ -58,9 +61,7 @@ class ResidualBlock(Block):
 
     def fused_heads(self, x_BTD: Tensor, cache: Any) -> Heads | None:
         """What the extension has to do inside attention, None where it cannot do the block."""
-        layers = (self.attention.qkv, self.attention.out, self.mlp.up, self.mlp.down)
-        is_plain = not self.post and self.mlp.kind in fused_block.ACTIVATIONS
-        if not is_plain or any(layer.bias is not None for layer in layers):
+        if not self._is_plain:
             return None
         return self.attention.fused_heads(x_BTD, cache) if x_BTD.dtype == arithmetic_dtype(x_BTD) else None
 

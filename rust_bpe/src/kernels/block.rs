@@ -14,7 +14,7 @@ use super::blas::{Blas, Into};
 use super::lanes::LANES;
 use super::norm::Norm;
 use super::rows::{AddAndNormalise, Gradient, Normalise};
-use super::{do_all, run};
+use super::{Kernel, do_all, run, run_all};
 use crate::error::{Error, Result};
 
 /// Positions that go through the block together: as many as make the products fast. Of a step of 4 layers of 128 on one
@@ -206,11 +206,24 @@ pub fn backward(
     });
     let (sums, others) = places.split_first_mut().expect("one part at least");
     for other in others {
-        for (sums, other) in sums.iter_mut().zip(other) {
-            sums.iter_mut().zip(&**other).for_each(|(sum, number)| *sum += number);
+        for (sums, other) in sums.iter_mut().zip(&*other) {
+            let n_each = sums.len().div_ceil(n_parts);
+            run_all(sums.chunks_mut(n_each).zip(other.chunks(n_each)).map(|(sums, numbers)| Add { sums, numbers }));
         }
     }
     Ok(())
+}
+
+struct Add<'p> {
+    sums: &'p mut [f32],
+    numbers: &'p [f32],
+}
+
+impl Kernel for Add<'_> {
+    #[inline(always)]
+    fn run<const WIDE: bool>(self) {
+        self.sums.iter_mut().zip(self.numbers).for_each(|(sum, number)| *sum += number);
+    }
 }
 
 /// What `grad` is before and after: see [`backward`].

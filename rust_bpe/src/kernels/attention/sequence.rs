@@ -223,10 +223,11 @@ fn weigh<T: Number, const WIDE: bool>(
         let place = Place { numbers: &mut scratch.weights, width, row };
         product::<WIDE, false>(q.of(row, 0..size), &scratch.k_transposed, 0..size, block.n_seen(row), place);
         let n_columns = block.n_seen(row).next_multiple_of(LANES);
-        let rows = scratch.weights[row * width..].chunks_mut(width);
-        for ((offset, weights), sum) in (row..).zip(rows).zip(&mut sums[row..row + ROWS]) {
-            *sum = softmax(&mut weights[..n_columns], offset % LANES + 1, most);
-        }
+        let (first, rest) = scratch.weights[row * width..].split_at_mut(width);
+        let (second, rest) = rest.split_at_mut(width);
+        let (third, rest) = rest.split_at_mut(width);
+        let rows = [first, second, third, &mut rest[..width]].map(|row| row[..n_columns].as_chunks_mut::<LANES>().0);
+        sums[row..row + ROWS].copy_from_slice(&softmax(rows, row % LANES + 1, most));
     }
     sums
 }
@@ -238,26 +239,55 @@ fn most(shape: Shape) -> Option<f32> {
     (shape.norm != Norm::None && shape.head_size <= LARGEST).then(|| (shape.head_size as f32).sqrt())
 }
 
-/// Exponentials of the numbers less the largest, or less what none is above, in place; of the last sixteen only the first
-/// `n_last` count, and the others become 0. Returns their sum.
+/// Exponentials of each row's numbers less the largest, or less what none is above, in place; of the last sixteen only the
+/// first `n_last` count, of each row one more, and the others become 0. Returns their sums.
 #[inline(always)]
-fn softmax(numbers: &mut [f32], n_last: usize, most: Option<f32>) -> f32 {
-    let (last, chunks) = numbers.as_chunks_mut::<LANES>().0.split_last_mut().expect("a query sees itself");
-    *last = each!(LANES, |lane| if lane < n_last { last[lane] } else { f32::NEG_INFINITY });
-    let largest = most.unwrap_or_else(|| {
-        let mut lanes = *last;
-        for chunk in &*chunks {
-            lanes = each!(LANES, |lane| if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] });
-        }
-        reduce!(lanes, |a, b| if a > b { a } else { b })
-    });
-    *last = each!(LANES, |lane| exponential(last[lane] - largest));
-    let mut lanes = *last;
-    for chunk in chunks {
-        *chunk = each!(LANES, |lane| exponential(chunk[lane] - largest));
-        lanes = each!(LANES, |lane| lanes[lane] + chunk[lane]);
+fn softmax(rows: [&mut [[f32; LANES]]; ROWS], n_last: usize, most: Option<f32>) -> [f32; ROWS] {
+    let last = rows[0].len() - 1;
+    let [a, b, c, d] = rows;
+    hide(&mut a[last], n_last);
+    hide(&mut b[last], n_last + 1);
+    hide(&mut c[last], n_last + 2);
+    hide(&mut d[last], n_last + 3);
+    let largest = match most {
+        Some(most) => [most; ROWS],
+        None => [largest(a), largest(b), largest(c), largest(d)],
+    };
+    let mut lanes = [[0.0; LANES]; ROWS];
+    // Four rows at once, for an exponential is a dozen steps that wait for each other.
+    for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+        weigh_lanes(a, largest[0], &mut lanes[0]);
+        weigh_lanes(b, largest[1], &mut lanes[1]);
+        weigh_lanes(c, largest[2], &mut lanes[2]);
+        weigh_lanes(d, largest[3], &mut lanes[3]);
     }
-    reduce!(lanes, |a, b| a + b)
+    [
+        reduce!(lanes[0], |a, b| a + b),
+        reduce!(lanes[1], |a, b| a + b),
+        reduce!(lanes[2], |a, b| a + b),
+        reduce!(lanes[3], |a, b| a + b),
+    ]
+}
+
+/// Makes those from `n_seen` on ones whose exponential is 0.
+#[inline(always)]
+fn hide(numbers: &mut [f32; LANES], n_seen: usize) {
+    *numbers = each!(LANES, |lane| if lane < n_seen { numbers[lane] } else { f32::NEG_INFINITY });
+}
+
+#[inline(always)]
+fn largest(chunks: &[[f32; LANES]]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        lanes = each!(LANES, |lane| if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] });
+    }
+    reduce!(lanes, |a, b| if a > b { a } else { b })
+}
+
+#[inline(always)]
+fn weigh_lanes(numbers: &mut [f32; LANES], largest: f32, sums: &mut [f32; LANES]) {
+    *numbers = each!(LANES, |lane| exponential(numbers[lane] - largest));
+    *sums = each!(LANES, |lane| sums[lane] + numbers[lane]);
 }
 
 /// The gradients of a block's mixed values.
