@@ -2,8 +2,9 @@
 
 Contenders of the same layers, width, heads, vocabulary, context, batch and precision, with fused AdamW, in one process:
 ours; a model of nanoGPT's shape written here; Llama of transformers, if that is installed; each plain and compiled.
-Rounds are interleaved, each figure is the median of three; compiling and first steps are not counted. On a CPU all of
-them get large tensors in huge pages and a frozen heap of Python, as `pylm train` has them.
+Each figure is the median of three rounds, in each of which the contenders take turns of half a second; compiling and
+first steps are not counted. On a CPU all of them get large tensors in huge pages and a frozen heap of Python, as `pylm
+train` has them.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pylm.precision import Precision, check_dtype
 from pylm.step import Stepper
 
 N_ROUNDS, ROUND_S = 3, 4.0
+TURNS = 8  # of a round: what else the machine does then slows all of them
 now = time.perf_counter
 
 
@@ -97,6 +99,17 @@ def seconds(step: Step, n_steps: int, device: torch.device) -> float:
     return now() - began
 
 
+def one_round(
+    steps: dict[str, Step], counts: dict[str, int], n_tokens: int, device: torch.device
+) -> dict[str, float]:
+    """Tokens a second of each, over all of its turns of so many steps."""
+    times = dict.fromkeys(steps, 0.0)
+    for _ in range(TURNS):
+        for label, step in steps.items():
+            times[label] += seconds(step, counts[label], device)
+    return {label: TURNS * counts[label] * n_tokens / times[label] for label in steps}
+
+
 def compare(name: str, device: torch.device, dtype: str, compile_ours: bool, round_s: float) -> None:
     """Print a table for one shape."""
     shape = SHAPES[name]
@@ -113,14 +126,9 @@ def compare(name: str, device: torch.device, dtype: str, compile_ours: bool, rou
         seconds(step, 3, device)
     gc.collect()
     gc.freeze()  # as `pylm train` has it: collections need not look through what stays
-    counts = {label: max(2, int(round_s / (seconds(step, 2, device) / 2))) for label, step in steps.items()}
-    rounds = [
-        {
-            label: counts[label] * n_tokens / seconds(step, counts[label], device)
-            for label, step in steps.items()
-        }
-        for _ in range(N_ROUNDS)
-    ]
+    turn_s = round_s / TURNS
+    counts = {label: max(2, int(turn_s / (seconds(step, 2, device) / 2))) for label, step in steps.items()}
+    rounds = [one_round(steps, counts, n_tokens, device) for _ in range(N_ROUNDS)]
     speeds = {label: statistics.median(one[label] for one in rounds) for label in steps}
     peak = matmul_flops_per_s(device, dtype, 0.5)
     flops = training_flops(ModelConfig(

@@ -29,6 +29,9 @@ def has_fast_kernels() -> bool:
 def adopt_threads(library: PathLike[str]) -> bool:
     """Let them take the threads of GNU's OpenMP at this path, if the process has loaded it; return whether they do."""
 
+def adopt_products(library: PathLike[str]) -> bool:
+    """Let run_block multiply by the MKL in the library at this path, if the process has loaded it; return whether."""
+
 def losses_of_rows(
     logits: NDArray[np.float32] | NDArray[np.uint16],
     n_ids: int,
@@ -125,6 +128,40 @@ def swiglu_backward(
     threads: int,
 ) -> None:
     """Fill `grad` (N, 2 F) with the gradient of what was projected, for that of what came out. See swiglu."""
+
+# Of the heads; the norm and its epsilon; the activation.
+_Parts: TypeAlias = tuple[_Heads, str, float, str]
+# Four: (E, D), (D, H), (G, D) and (D, F).
+_Matrices: TypeAlias = tuple[NDArray[np.float32], ...]
+
+def run_block(
+    x: NDArray[np.float32],
+    matrices: _Matrices,
+    parts: _Parts,
+    y: NDArray[np.float32],
+    kept: NDArray[np.float32],
+    threads: int,
+) -> int:
+    """Fill `y` with x + attention(norm(x)), and that plus mlp(norm(that)): (B, T, D), contiguous, D a multiple of 16.
+
+    `kept` has a position's 2 (D + 1) + E + H + F numbers for the backward pass, of swiglu 2 F more: (all,). Products
+    are those of adopt_products. `parts`: see mix_heads; the norm, layer or rms; relu2 or swiglu. Returns how many
+    sequences were taken at once.
+
+    Raises ConfigError for sizes that do not fit, and where no library was adopted.
+    """
+
+def run_block_backward(
+    kept: NDArray[np.float32],
+    at_once: int,
+    matrices: _Matrices,
+    parts: _Parts,
+    grad: NDArray[np.float32],
+    grad_x: NDArray[np.float32],
+    grads: _Matrices,
+    threads: int,
+) -> None:
+    """Fill `grad_x` and `grads` with the gradients of x and of the matrices for that of y. See run_block."""
 
 @final
 class Tokenizer:

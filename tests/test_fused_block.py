@@ -9,8 +9,10 @@ from torch import Tensor
 
 from pylm import _bpe, kernels
 from pylm.errors import ConfigError
+from pylm.models import fused_block, products
 from pylm.models.build import build_model
 from pylm.models.config import ModelConfig
+from pylm.models.layers import PlainNorm
 from pylm.models.transformer import ResidualBlock
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,9 +77,20 @@ SETTINGS = [
 ]
 
 
+def _adopt_products() -> None:
+    if not kernels.have_products():
+        pytest.skip("this torch has no MKL that the extension could multiply by")
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("autocast", [False, True])
-def test_it_is_what_the_modules_compute(settings: dict[str, object], autocast: bool) -> None:
+@pytest.mark.parametrize("way", ["float32", "float32, whole", "bfloat16"])
+def test_it_is_what_the_modules_compute(
+    settings: dict[str, object], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    autocast, whole = way == "bfloat16", way == "float32, whole"
+    if whole:
+        _adopt_products()
+    monkeypatch.setattr(fused_block, "_is_small", lambda *_: whole)
     block = _block(**settings)
     x_BTD, grad_BTD = _inputs(3, 37, block.attention.qkv.in_features)
     if autocast:
@@ -96,6 +109,65 @@ def test_it_is_what_the_modules_compute(settings: dict[str, object], autocast: b
         error, their_error = ((x.double() - expected).norm() / expected.norm() for x in (mine, other))
         assert error < rounding
         assert error < 1.1 * their_error + 1e-7  # no more than the modules'
+
+
+@pytest.mark.parametrize("mlp", fused_block.ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(1, 5), (7, 40), (13, 64), (2, 500)])
+def test_whole_blocks_are_the_same_for_any_number_of_threads_but_for_the_order_of_sums(
+    shape: tuple[int, int], mlp: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that have nothing to do, sequences that cannot be shared equally, more than go through at once."""
+    _adopt_products()
+    monkeypatch.setattr(fused_block, "_is_small", lambda *_: True)
+    block = _block(mlp=mlp, max_context=500)
+    x_BTD, grad_BTD = _inputs(*shape, 64)
+    exact = _passes(_by_modules(block).double(), x_BTD.double(), grad_BTD.double())
+    heads, norm = block.attention.fused_heads(x_BTD, None), block.attention_norm
+    assert heads is not None
+    assert isinstance(norm, PlainNorm)
+    parts = fused_block.Parts(heads, norm.kind, norm.eps, mlp)
+    for n_threads in (1, 2, 3, 16):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        found = []
+        for _ in range(2):
+            x = x_BTD.clone().requires_grad_()
+            y_BTD = fused_block.run(x, parts, block._matrices())
+            found.append([y_BTD.detach(), *torch.autograd.grad(y_BTD, [x, *block._matrices()], grad_BTD)])
+        assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+        for mine, expected in zip(found[0], exact, strict=True):
+            assert (mine.double() - expected).norm() < 2e-6 * expected.norm()
+
+
+def test_of_no_sequences_the_gradients_of_whole_blocks_are_zero() -> None:
+    _adopt_products()
+    block = _block()
+    x_BTD = torch.empty(0, 8, 64).requires_grad_()
+    heads = block.attention.fused_heads(torch.empty(1, 8, 64), None)
+    assert heads is not None
+    y_BTD = fused_block.run(x_BTD, fused_block.Parts(heads, "layer", 1e-5, "relu2"), block._matrices())
+    y_BTD.sum().backward()
+    assert y_BTD.shape == x_BTD.shape
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in block.parameters())
+
+
+def test_whole_blocks_are_small_ones_of_float32() -> None:
+    block, x_BTD = _block(), torch.empty(1, 8, 64)
+    matrices = block._matrices()
+    if kernels.have_products() and not products.is_faster(x_BTD, matrices[0]):
+        assert fused_block._is_small(x_BTD, matrices)
+    assert not fused_block._is_small(x_BTD.bfloat16(), matrices)
+    assert not fused_block._is_small(x_BTD, tuple(matrix.bfloat16() for matrix in matrices))
+    assert not fused_block._is_small(x_BTD, (torch.empty(1024, 1025), *matrices[1:]))
+
+
+def test_parameters_may_be_emptied_after_a_whole_block() -> None:
+    """As FSDP does with those that it has put together."""
+    block = _block()
+    x_BTD, grad_BTD = _inputs(2, 20, 64)
+    block(x_BTD).backward(grad_BTD)
+    if not fused_block._is_small(x_BTD, block._matrices()):
+        pytest.skip("blocks are not taken whole here")
+    assert all(parameter.untyped_storage().resizable() for parameter in block.parameters())
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -284,3 +356,32 @@ def test_bad_arrays_get_a_line() -> None:
     with pytest.raises(TypeError):
         _bpe.squared_relu_backward(rows, kernels.as_array(numbers.bfloat16()), 1)
     assert numbers.eq(1).all()
+
+
+def test_bad_blocks_get_a_line() -> None:
+    _adopt_products()
+    heads = (4, 4, "none", 0.0, None)
+    x, kept = torch.ones(2, 8, 64).numpy(), torch.empty(2 * 8 * (2 * 65 + 192 + 64 + 256)).numpy()
+    matrices = tuple(torch.ones(shape).numpy() for shape in ((192, 64), (64, 64), (256, 64), (64, 256)))
+    parts = (heads, "layer", 1e-5, "relu2")
+    at_once = _bpe.run_block(x, matrices, parts, x.copy(), kept, 1)
+    assert at_once == 2
+    with pytest.raises(ConfigError, match='the activation "gelu" is none of relu2, swiglu'):
+        _bpe.run_block(x, matrices, (heads, "layer", 1e-5, "gelu"), x.copy(), kept, 1)
+    with pytest.raises(
+        ConfigError, match="1024 numbers, 10271 to keep and matrices of 12288, 4096, 16384 and 16384"
+    ):
+        _bpe.run_block(x, matrices, parts, x.copy(), kept[1:], 1)
+    with pytest.raises(ConfigError, match="matrices of 12288, 4096, 16384 and 16320 are not"):
+        _bpe.run_block(x, (*matrices[:3], matrices[3][:, 1:].copy()), parts, x.copy(), kept, 1)
+    with pytest.raises(ConfigError, match="512 numbers for a block of 1024: expected as many"):
+        _bpe.run_block(x, matrices, parts, x[:1].copy(), kept, 1)
+    places = tuple(matrix.copy() for matrix in matrices)
+    with pytest.raises(
+        ConfigError, match="0 sequences at once and places for gradients: expected some, 1024 numbers"
+    ):
+        _bpe.run_block_backward(kept, 0, matrices, parts, x, x.copy(), places, 1)
+    with pytest.raises(ConfigError, match="expected some, 1024 numbers and matrices of"):
+        _bpe.run_block_backward(kept, 2, matrices, parts, x, x.copy(), (*places[:3], places[1].copy()), 1)
+    with pytest.raises(TypeError):
+        _bpe.run_block(x.astype("float64"), matrices, parts, x.copy(), kept, 1)

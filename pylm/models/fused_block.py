@@ -74,10 +74,14 @@ class _Whole(torch.autograd.Function):
         kept, *matrices = ctx.saved_tensors
         grad_BTD = grads[0].contiguous()
         places = tuple(torch.empty_like(tensor) for tensor in (grad_BTD, *matrices))
-        kept_array, grad, grad_x, *of_matrices = (kernels.as_array(tensor) for tensor in (kept, grad_BTD, *places))
+        kept_array, grad, grad_x, *of_matrices = (
+            kernels.as_array(tensor) for tensor in (kept, grad_BTD, *places)
+        )
         given = tuple(kernels.as_view(matrix) for matrix in matrices)
         parts, n_threads = _arguments(ctx.parts), torch.get_num_threads()
-        _bpe.run_block_backward(kept_array, ctx.at_once, given, parts, grad, grad_x, tuple(of_matrices), n_threads)
+        _bpe.run_block_backward(
+            kept_array, ctx.at_once, given, parts, grad, grad_x, tuple(of_matrices), n_threads
+        )
         return places[0], None, *places[1:]
 
 

@@ -93,7 +93,8 @@ impl Blas {
     ) {
         assert_eq!([a.len(), b.len(), c.len()], [m * k, k * n, m * n], "sizes of a product");
         let [transposed_a, transposed_b] = transposed.map(|yes| (if yes { b'T' } else { b'N' }) as c_char);
-        let [m, n, k, a_step, b_step, c_step] = [m, n, k, column_of_a, column_of_b, column_of_c].map(|size| size as i64);
+        let [m, n, k, a_step, b_step, c_step] =
+            [m, n, k, column_of_a, column_of_b, column_of_c].map(|size| size as i64);
         let (one, beta) = (1.0, if into == Into::Add { 1.0 } else { 0.0 });
         // SAFETY: the three matrices have the sizes that are said, which the slices were found to have.
         unsafe {

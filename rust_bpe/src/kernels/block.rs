@@ -112,7 +112,14 @@ impl Block<'_> {
 /// Returns how many sequences were taken at once, by which `kept` is ordered.
 ///
 /// Errors: [`Error::Setting`] where sizes do not fit.
-pub fn forward(blas: Blas, block: Block, x: &[f32], y: &mut [f32], kept: &mut [f32], n_threads: usize) -> Result<usize> {
+pub fn forward(
+    blas: Blas,
+    block: Block,
+    x: &[f32],
+    y: &mut [f32],
+    kept: &mut [f32],
+    n_threads: usize,
+) -> Result<usize> {
     let n_sequences = block.check(x.len(), kept.len())?;
     if y.len() != x.len() {
         return Err(Error::Setting(format!("{} numbers for a block of {}: expected as many", y.len(), x.len())));
@@ -163,8 +170,7 @@ fn forward_of(blas: Blas, block: &Block, x: &[f32], y: &mut [f32], kept: Kept<&m
 pub fn backward(
     blas: Blas,
     block: Block,
-    kept: &[f32],
-    at_once: usize,
+    (kept, at_once): (&[f32], usize),
     grad: &[f32],
     grad_x: &mut [f32],
     grads: [&mut [f32]; 4],
@@ -199,7 +205,8 @@ pub fn backward(
             for ((grad, grad_x), kept) in some.zip(kept.chunks(at_once * n_kept)) {
                 grad_x.copy_from_slice(grad);
                 let kept = split(kept, block.sizes().of_kept(kept.len())).into();
-                BETWEEN.with_borrow_mut(|room| backward_of(blas, &block, kept, grad_x, (grads, into), room, &mut scratch));
+                BETWEEN
+                    .with_borrow_mut(|room| backward_of(blas, &block, kept, grad_x, (grads, into), room, &mut scratch));
                 into = Into::Add;
             }
         });

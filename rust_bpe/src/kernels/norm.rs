@@ -32,22 +32,23 @@ pub fn normalise<T: Number>(source: &[T], norm: Norm, place: &mut [f32]) -> f32 
     inverse
 }
 
-/// Takes from the gradient of a normalised row what is along the row, which is `normed` here, times `scale`: its length
-/// is what a norm takes away. The first step back; [`to_source`] is the second.
+/// Takes from the gradient of a normalised row what is along the row, which is `normed` here: its length is what a norm
+/// takes away. The first step back; [`to_source`] is the second.
 #[inline(always)]
-pub fn take_along(grad: &mut [f32], normed: &[f32], scale: f32, norm: Norm) {
+pub fn take_along(grad: &mut [f32], normed: &[f32], norm: Norm) {
     if norm != Norm::None {
-        let along = sum!(grad, normed, |grad, normed| grad * normed) / (grad.len() as f32 * scale * scale);
+        let along = sum!(grad, normed, |grad, normed| grad * normed) / grad.len() as f32;
         combine!(grad, normed, |grad, normed| grad - normed * along);
     }
 }
 
-/// Makes of the rest the gradient of the source, times `scale`; `inverse` is what [`normalise`] returned.
+/// Makes of the rest the gradient of the source; `inverse` is what [`normalise`] returned.
 #[inline(always)]
-pub fn to_source(grad: &mut [f32], scale: f32, inverse: f32, norm: Norm) {
+pub fn to_source(grad: &mut [f32], inverse: f32, norm: Norm) {
     let mean = match norm {
         Norm::Layer(_) => sum!(grad, grad, |grad, _| grad) / grad.len() as f32,
-        Norm::None | Norm::Rms(_) => 0.0,
+        Norm::Rms(_) => 0.0,
+        Norm::None => return,
     };
-    update!(grad, |grad| scale * inverse * (grad - mean));
+    update!(grad, |grad| inverse * (grad - mean));
 }

@@ -150,8 +150,8 @@ impl<T: Number> Kernel for Gradient<'_, T> {
         for (((normed, inverse), grad_normed), grad) in given.zip(grad.chunks_exact_mut(width)) {
             load(&mut along, normed);
             load(&mut row, grad_normed);
-            take_along(&mut row, &along, 1.0, norm);
-            to_source(&mut row, 1.0, *inverse, norm);
+            take_along(&mut row, &along, norm);
+            to_source(&mut row, *inverse, norm);
             grad.iter_mut().zip(&row).for_each(|(place, number)| *place = T::from_f32(place.to_f32() + number));
         }
     }

@@ -382,5 +382,5 @@ fn run_block_backward<'py>(
     let (kept, grad, grad_x) = (kept.as_slice()?, grad.as_slice()?, grad_x.as_slice_mut()?);
     let (qkv, out, up, down) = &mut grads;
     let grads = [qkv.as_slice_mut()?, out.as_slice_mut()?, up.as_slice_mut()?, down.as_slice_mut()?];
-    Ok(py.detach(|| block::backward(blas, block, kept, at_once, grad, grad_x, grads, threads))?)
+    Ok(py.detach(|| block::backward(blas, block, (kept, at_once), grad, grad_x, grads, threads))?)
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Shape;
 use super::tile::{Panels, Place, ROWS, Rows, product};
 use super::turns::Turns;
-use crate::kernels::lanes::{Aligned, LANES, black_box, each, load, reduce, store, sum, update};
+use crate::kernels::lanes::{Aligned, LANES, black_box, each, load, reduce, store, sum};
 use crate::kernels::norm::{Norm, normalise, take_along, to_source};
 use crate::kernels::number::{Number, exponential};
 use crate::memory;
@@ -28,7 +28,7 @@ pub struct Scratch {
     /// Their gradients.
     grad_k: Aligned,
     grad_v: Aligned,
-    /// A block's queries, normalised, turned and scaled, and their gradients; and mixed values, or their gradients.
+    /// A block's queries, normalised and turned, and their gradients; and mixed values, or their gradients.
     q: Aligned,
     inverse_q: Aligned,
     q_panels: Panels,
@@ -206,18 +206,16 @@ fn weigh<T: Number, const WIDE: bool>(
     scratch: &mut Scratch,
 ) -> [f32; BLOCK] {
     let (size, width) = (shape.head_size, width(shape));
-    let scale = 1.0 / (size as f32).sqrt();
     let rows = scratch.q.chunks_exact_mut(size).zip(scratch.inverse_q.iter_mut());
     for (position, (q, inverse)) in block.positions.clone().zip(rows) {
         *inverse = normalise(head_of(projected, shape.projected(), position, head * size, size), shape.norm, q);
         if let Some(turns) = &scratch.turns {
             turns.turn(q, position);
         }
-        update!(q, |number| number * scale);
     }
     scratch.q[block.positions.len() * size..block.n_rows * size].fill(0.0);
     let q = Rows { numbers: &scratch.q, width: size };
-    let most = most(shape);
+    let (scale, most) = (scale(shape), most(shape));
     let mut sums = [0.0; BLOCK];
     for row in block.tiles() {
         let place = Place { numbers: &mut scratch.weights, width, row };
@@ -227,9 +225,14 @@ fn weigh<T: Number, const WIDE: bool>(
         let (second, rest) = rest.split_at_mut(width);
         let (third, rest) = rest.split_at_mut(width);
         let rows = [first, second, third, &mut rest[..width]].map(|row| row[..n_columns].as_chunks_mut::<LANES>().0);
-        sums[row..row + ROWS].copy_from_slice(&softmax(rows, row % LANES + 1, most));
+        sums[row..row + ROWS].copy_from_slice(&softmax(rows, row % LANES + 1, scale, most));
     }
     sums
+}
+
+/// What the product of a query and a key is multiplied by.
+fn scale(shape: Shape) -> f32 {
+    1.0 / (shape.head_size as f32).sqrt()
 }
 
 /// What no score is above, where heads are normalised: a query's length, at most sqrt(d), times a key's, by sqrt(d). Heads
@@ -239,10 +242,10 @@ fn most(shape: Shape) -> Option<f32> {
     (shape.norm != Norm::None && shape.head_size <= LARGEST).then(|| (shape.head_size as f32).sqrt())
 }
 
-/// Exponentials of each row's numbers less the largest, or less what none is above, in place; of the last sixteen only the
+/// Exponentials of each row's numbers times `scale` less the largest, or less what none is above, in place; of the last sixteen only the
 /// first `n_last` count, of each row one more, and the others become 0. Returns their sums.
 #[inline(always)]
-fn softmax(rows: [&mut [[f32; LANES]]; ROWS], n_last: usize, most: Option<f32>) -> [f32; ROWS] {
+fn softmax(rows: [&mut [[f32; LANES]]; ROWS], n_last: usize, scale: f32, most: Option<f32>) -> [f32; ROWS] {
     let last = rows[0].len() - 1;
     let [a, b, c, d] = rows;
     hide(&mut a[last], n_last);
@@ -251,15 +254,15 @@ fn softmax(rows: [&mut [[f32; LANES]]; ROWS], n_last: usize, most: Option<f32>) 
     hide(&mut d[last], n_last + 3);
     let largest = match most {
         Some(most) => [most; ROWS],
-        None => [largest(a), largest(b), largest(c), largest(d)],
+        None => [scale * largest(a), scale * largest(b), scale * largest(c), scale * largest(d)],
     };
     let mut lanes = [[0.0; LANES]; ROWS];
     // Four rows at once, for an exponential is a dozen steps that wait for each other.
     for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-        weigh_lanes(a, largest[0], &mut lanes[0]);
-        weigh_lanes(b, largest[1], &mut lanes[1]);
-        weigh_lanes(c, largest[2], &mut lanes[2]);
-        weigh_lanes(d, largest[3], &mut lanes[3]);
+        weigh_lanes(a, scale, largest[0], &mut lanes[0]);
+        weigh_lanes(b, scale, largest[1], &mut lanes[1]);
+        weigh_lanes(c, scale, largest[2], &mut lanes[2]);
+        weigh_lanes(d, scale, largest[3], &mut lanes[3]);
     }
     [
         reduce!(lanes[0], |a, b| a + b),
@@ -285,8 +288,8 @@ fn largest(chunks: &[[f32; LANES]]) -> f32 {
 }
 
 #[inline(always)]
-fn weigh_lanes(numbers: &mut [f32; LANES], largest: f32, sums: &mut [f32; LANES]) {
-    *numbers = each!(LANES, |lane| exponential(numbers[lane] - largest));
+fn weigh_lanes(numbers: &mut [f32; LANES], scale: f32, largest: f32, sums: &mut [f32; LANES]) {
+    *numbers = each!(LANES, |lane| exponential(numbers[lane].mul_add(scale, -largest)));
     *sums = each!(LANES, |lane| sums[lane] + numbers[lane]);
 }
 
@@ -301,10 +304,10 @@ fn load_grads<T: Number>(grad_mixed: &[T], head: usize, block: &Block, shape: Sh
     scratch.mixed[block.positions.len() * size..block.n_rows * size].fill(0.0);
 }
 
-/// Weights become those that add up to 1, and `grads` the gradients of the scores.
+/// Weights become those that add up to 1, and `grads` the gradients of the products of queries and keys.
 #[inline(always)]
 fn to_scores<const WIDE: bool>(block: &Block, sums: &[f32; BLOCK], shape: Shape, scratch: &mut Scratch) {
-    let (size, width) = (shape.head_size, width(shape));
+    let (size, width, scale) = (shape.head_size, width(shape), scale(shape));
     let grad_mixed = Rows { numbers: &scratch.mixed, width: size };
     for row in block.tiles() {
         let of_values = grad_mixed.of(row, 0..size);
@@ -316,9 +319,10 @@ fn to_scores<const WIDE: bool>(block: &Block, sums: &[f32; BLOCK], shape: Shape,
             let grads = &mut scratch.grads[offset * width..][..n_columns];
             let factor = 1.0 / total;
             let along = factor * sum!(weights, grads, |weight, grad| weight * grad);
-            for (weights, grads) in weights.as_chunks_mut::<LANES>().0.iter_mut().zip(grads.as_chunks_mut::<LANES>().0) {
+            for (weights, grads) in weights.as_chunks_mut::<LANES>().0.iter_mut().zip(grads.as_chunks_mut::<LANES>().0)
+            {
                 *weights = each!(LANES, |lane| weights[lane] * factor);
-                *grads = each!(LANES, |lane| weights[lane] * (grads[lane] - along));
+                *grads = each!(LANES, |lane| scale * weights[lane] * (grads[lane] - along));
                 black_box(());
             }
         }
@@ -359,14 +363,13 @@ fn to_queries<T: Number, const WIDE: bool>(
         let place = Place { numbers: &mut scratch.grad_q, width: size, row };
         product::<WIDE, false>(grads.of(row, seen.clone()), &scratch.k_panels, seen, size, place);
     }
-    let scale = 1.0 / (size as f32).sqrt();
     let rows = scratch.grad_q.chunks_exact_mut(size).zip(scratch.q.chunks_exact(size)).zip(scratch.inverse_q.iter());
     for (position, ((grad, q), inverse)) in block.positions.clone().zip(rows) {
-        take_along(grad, q, scale, shape.norm); // a turn changes no product of two heads
+        take_along(grad, q, shape.norm); // a turn changes no product of two heads
         if let Some(turns) = &scratch.turns {
             turns.turn_back(grad, position);
         }
-        to_source(grad, scale, *inverse, shape.norm);
+        to_source(grad, *inverse, shape.norm);
         let place = &mut grad_projected[position * shape.projected() + head * size..][..size];
         store(place, grad, 1.0);
     }
@@ -380,11 +383,11 @@ fn store_keys<T: Number>(grad_projected: &mut [T], head: usize, shape: Shape, sc
     let rows = scratch.grad_k.chunks_exact_mut(size).zip(scratch.k.chunks_exact(size)).zip(scratch.inverse_k.iter());
     let places = grad_projected.chunks_mut(shape.projected()).zip(scratch.grad_v.chunks_exact(size));
     for (position, ((place, grad_v), ((grad_k, k), inverse))) in places.zip(rows).enumerate() {
-        take_along(grad_k, k, 1.0, shape.norm);
+        take_along(grad_k, k, shape.norm);
         if let Some(turns) = &scratch.turns {
             turns.turn_back(grad_k, position);
         }
-        to_source(grad_k, 1.0, *inverse, shape.norm);
+        to_source(grad_k, *inverse, shape.norm);
         for (column, grads) in [(key, &*grad_k), (value, grad_v)] {
             let place = &mut place[column..][..size];
             store(place, grads, 1.0);
