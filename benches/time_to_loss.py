@@ -122,6 +122,7 @@ def main() -> None:
     cut = len(text) * 9 // 10
     goal, settings = RECIPES[options.recipe]
     ours = []
+    peer = PeerTraining(text[:cut], text[cut:]) if options.peer else None
     with tempfile.TemporaryDirectory() as folder:
         data = dataset(Path(folder), text[:cut], text[cut:])
         for seed in range(options.seeds):
@@ -139,10 +140,11 @@ def main() -> None:
                 f"{trainer.model.n_parameters():,} parameters",
                 flush=True,
             )
-    if options.peer:
-        loss, seconds = train_peer(text[:cut], text[cut:])
-        print(f"nanoGPT's shape and recipe: {loss:.4f} after {PEER_STEPS} steps, {seconds:.2f} s")
-        print(f"steps of ours take 1/{seconds / statistics.median(ours):.0f} of that time")
+            if peer is not None:  # in turns: what else the machine does slows both
+                peer.train_to(PEER_STEPS * (seed + 1) // options.seeds)
+    if peer is not None:
+        print(f"nanoGPT's shape and recipe: {peer.loss():.4f} after {PEER_STEPS} steps, {peer.seconds:.2f} s")
+        print(f"steps of ours take 1/{peer.seconds / statistics.mean(ours):.1f} of that time")
 
 
 def dataset(folder: Path, train: bytes, val: bytes) -> Mixture:
@@ -172,31 +174,44 @@ def config_of(
     return from_flat({**settings, **check_given(parse_set(tuple(changes)), "--set")})
 
 
-def train_peer(train: bytes, val: bytes) -> tuple[float, float]:
-    """Nats a character over the whole validation text, and seconds of steps."""
-    order = sorted(set(train + val))
-    number_of = np.zeros(256, np.int64)
-    number_of[order] = np.arange(len(order))
-    ids, held_out = (torch.from_numpy(number_of[np.frombuffer(part, np.uint8)]) for part in (train, val))
-    torch.manual_seed(0)
-    model = Peer(PEER)
-    offsets = torch.arange(PEER.context)
-    seconds = 0.0
-    batch: list[torch.Tensor] = []
-    step = peer_step(model, lambda: model(*batch), torch.device("cpu"), "float32", betas=(0.9, 0.99))
-    for number in range(PEER_STEPS):
-        began = time.perf_counter()
-        starts = torch.randint(len(ids) - PEER.context, (PEER.batch_size, 1))
-        batch[:] = ids[starts + offsets], ids[starts + offsets + 1]
-        step(peer_rate(number))
-        seconds += time.perf_counter() - began
-    with torch.no_grad():
-        n_windows = (len(held_out) - 1) // PEER.context
-        inputs = held_out[: n_windows * PEER.context].view(n_windows, -1)
-        targets = held_out[1 : n_windows * PEER.context + 1].view(n_windows, -1)
+class PeerTraining:
+    """A model of nanoGPT's shape and its recipe, trained some steps at a time; `seconds` are those of steps."""
+
+    def __init__(self, train: bytes, val: bytes) -> None:
+        order = sorted(set(train + val))
+        number_of = np.zeros(256, np.int64)
+        number_of[order] = np.arange(len(order))
+        self.ids, self.held_out = (
+            torch.from_numpy(number_of[np.frombuffer(part, np.uint8)]) for part in (train, val)
+        )
+        torch.manual_seed(0)
+        self.model = model = Peer(PEER)
+        self.generator = torch.Generator().manual_seed(0)  # ours are seeded in between
+        self.seconds, self.n_steps = 0.0, 0
+        self.batch: list[torch.Tensor] = []
+        batch = self.batch
+        self.step = peer_step(model, lambda: model(*batch), torch.device("cpu"), "float32", betas=(0.9, 0.99))
+
+    def train_to(self, n_steps: int) -> None:
+        """Go on until so many steps are done."""
+        offsets = torch.arange(PEER.context)
+        for number in range(self.n_steps, n_steps):
+            began = time.perf_counter()
+            places = (PEER.batch_size, 1)
+            starts = torch.randint(len(self.ids) - PEER.context, places, generator=self.generator)
+            self.batch[:] = self.ids[starts + offsets], self.ids[starts + offsets + 1]
+            self.step(peer_rate(number))
+            self.seconds += time.perf_counter() - began
+        self.n_steps = n_steps
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """Nats a character over the whole validation text."""
+        n_windows = (len(self.held_out) - 1) // PEER.context
+        inputs = self.held_out[: n_windows * PEER.context].view(n_windows, -1)
+        targets = self.held_out[1 : n_windows * PEER.context + 1].view(n_windows, -1)
         parts = zip(torch.split(inputs, 64), torch.split(targets, 64), strict=True)
-        total = sum(float(model(x, y)) * y.numel() for x, y in parts)
-    return total / targets.numel(), seconds
+        return sum(float(self.model(x, y)) * y.numel() for x, y in parts) / targets.numel()
 
 
 def peer_rate(number: int) -> float:
