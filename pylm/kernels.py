@@ -1,5 +1,6 @@
 """The extension's kernels for training on a CPU (rust_bpe/src/kernels): where they are the way, and their arrays."""
 
+import ctypes
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,16 @@ def as_array(x: Tensor) -> NDArray[Any]:
 
 
 def as_view(parameter: Tensor) -> NDArray[Any]:
-    """The same of a parameter in float32: what numpy looks at can never be resized, and FSDP empties parameters so."""
-    view: NDArray[Any] = np.from_dlpack(parameter.detach())
-    return view
+    """The same of a parameter in float32, while that is held: what `numpy` was called on can never be resized, and FSDP
+    empties parameters so. By its address, in a fifth of the time that DLPack takes.
+    """
+    memory: Any = _floats(parameter.numel()).from_address(parameter.data_ptr())
+    return np.frombuffer(memory, np.float32).reshape(parameter.shape)
+
+
+@cache
+def _floats(n: int) -> type[ctypes.Array[ctypes.c_float]]:
+    return ctypes.c_float * n
 
 
 @cache

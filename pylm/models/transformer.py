@@ -41,8 +41,8 @@ class ResidualBlock(Block):
         self.mlp_norm = make_norm(config, config.width)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
-        layers = (attention.qkv, attention.out, self.mlp.up, self.mlp.down)
-        has_bias = any(layer.bias is not None for layer in layers)
+        self._layers = (attention.qkv, attention.out, self.mlp.up, self.mlp.down)
+        has_bias = any(layer.bias is not None for layer in self._layers)
         self._is_plain = not self.post and not has_bias and self.mlp.kind in fused_block.ACTIVATIONS
 
     def forward(self, x_BTD: Tensor, cache: Any = None) -> Tensor:
@@ -66,8 +66,7 @@ class ResidualBlock(Block):
         return self.attention.fused_heads(x_BTD, cache) if x_BTD.dtype == arithmetic_dtype(x_BTD) else None
 
     def _matrices(self) -> tuple[Tensor, ...]:
-        attention, mlp = self.attention, self.mlp
-        return attention.qkv.weight, attention.out.weight, mlp.up.weight, mlp.down.weight
+        return tuple(layer.weight for layer in self._layers)
 
     def new_cache(self, max_tokens: int) -> LayerCache:
         """The attention's cache."""
