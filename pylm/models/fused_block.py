@@ -4,6 +4,10 @@
 
 Matrices are multiplied by torch; what stands between the products the extension does, in one pass each. A step of 4
 layers of 128, 12 x 64 tokens, in float32 on two cores takes 0.95 of its time by modules, of 6 x 384 in bfloat16 0.96.
+
+Small blocks in float32 the extension does whole, where torch's MKL is to be had: 0.87 to 0.90 of the time of that step
+on two threads of an Intel Xeon, 0.92 on one; 4 x 256, 16 x 256 tokens, 0.91 and 1.00. There is less between the
+products, and each thread waits for the others once a block.
 """
 
 from dataclasses import dataclass

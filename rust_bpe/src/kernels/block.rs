@@ -2,9 +2,13 @@
 //!
 //!     x = x + attention(norm(x));  x = x + mlp(norm(x))
 //!
-//! A thread takes some sequences through the whole block, a few at a time: what a product leaves is still in a cache when
-//! the next one reads it, and threads wait for each other once a block, not once an operation.
+//! A thread takes some sequences through the whole block, some hundred positions at a time, so threads wait for each other
+//! once a block, not once an operation, and nothing goes through Python in between.
 //! `pylm.models.fused_block` has the figures, and the same by torch's products, which is the twin in tests.
+//!
+//! Lost: products of float32 as six of bfloat16 on AMX's tiles (a number is the sum of three). They are closer to the
+//! exact ones than MKL's, 0.9e-7 to 2.2e-7 for 2.0e-7 to 3.6e-7, but while the core's other thread works the tiles run at
+//! a third: 768 x 128 times 128 x 512 on one thread 225 GFLOP/s for MKL's 158, on two 132 to 184 for 198 to 257.
 
 use std::cell::RefCell;
 
@@ -64,8 +68,7 @@ struct Kept<S> {
 }
 
 thread_local! {
-    /// The gradients between a block's products, and of its matrices where they are not the first thread's: memory that is
-    /// new each time has to be cleared.
+    /// The gradients between a block's products: memory that is new each time has to be cleared.
     static BETWEEN: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
