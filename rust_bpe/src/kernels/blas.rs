@@ -35,11 +35,11 @@ pub struct Blas {
 
 static BLAS: OnceLock<Option<Blas>> = OnceLock::new();
 
-/// What a product does with what is at its place.
+/// What a product's place is multiplied by before the product is added: what is there is of no account, or stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
-    Replace,
-    Add,
+pub enum Beta {
+    Zero,
+    One,
 }
 
 impl Blas {
@@ -63,23 +63,23 @@ impl Blas {
     }
 
     /// `out` (N, M) of x (N, K) times a matrix (M, K) transposed.
-    pub fn times_transposed(self, x: &[f32], matrix: &[f32], k: usize, out: &mut [f32], into: Into) {
+    pub fn times_transposed(self, x: &[f32], matrix: &[f32], k: usize, out: &mut [f32], beta: Beta) {
         let (n, m) = (x.len() / k, matrix.len() / k);
         // Of columns, it is the matrix (K, M) transposed times x (K, N).
-        self.multiply([true, false], [m, n, k], (matrix, k), (x, k), (out, m), into);
+        self.multiply([true, false], [m, n, k], (matrix, k), (x, k), (out, m), beta);
     }
 
     /// `out` (N, K) of x (N, M) times a matrix (M, K).
     pub fn times(self, x: &[f32], matrix: &[f32], k: usize, out: &mut [f32]) {
         let m = matrix.len() / k;
-        self.multiply([false, false], [k, x.len() / m, m], (matrix, k), (x, m), (out, k), Into::Replace);
+        self.multiply([false, false], [k, x.len() / m, m], (matrix, k), (x, m), (out, k), Beta::Zero);
     }
 
     /// `out` (M, K) of x (N, M) transposed times y (N, K).
-    pub fn transposed_times(self, x: &[f32], y: &[f32], k: usize, out: &mut [f32], into: Into) {
+    pub fn transposed_times(self, x: &[f32], y: &[f32], k: usize, out: &mut [f32], beta: Beta) {
         let n = y.len() / k;
         let m = x.len() / n;
-        self.multiply([false, true], [k, m, n], (y, k), (x, m), (out, k), into);
+        self.multiply([false, true], [k, m, n], (y, k), (x, m), (out, k), beta);
     }
 
     fn multiply(
@@ -89,13 +89,13 @@ impl Blas {
         (a, column_of_a): (&[f32], usize),
         (b, column_of_b): (&[f32], usize),
         (c, column_of_c): (&mut [f32], usize),
-        into: Into,
+        beta: Beta,
     ) {
         assert_eq!([a.len(), b.len(), c.len()], [m * k, k * n, m * n], "sizes of a product");
         let [transposed_a, transposed_b] = transposed.map(|yes| (if yes { b'T' } else { b'N' }) as c_char);
         let [m, n, k, a_step, b_step, c_step] =
             [m, n, k, column_of_a, column_of_b, column_of_c].map(|size| size as i64);
-        let (one, beta) = (1.0, if into == Into::Add { 1.0 } else { 0.0 });
+        let (one, beta) = (1.0, if beta == Beta::One { 1.0 } else { 0.0 });
         // SAFETY: the three matrices have the sizes that are said, which the slices were found to have.
         unsafe {
             (self.sgemm)(

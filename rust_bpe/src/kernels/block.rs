@@ -14,7 +14,7 @@ use std::cell::RefCell;
 
 use super::activations::{SquaredRelu, SquaredReluBackward, SwiGlu, SwiGluBackward};
 use super::attention::{self, Mix, MixBackward, Scratch};
-use super::blas::{Blas, Into};
+use super::blas::{Beta, Blas};
 use super::lanes::LANES;
 use super::norm::Norm;
 use super::rows::{AddAndNormalise, Gradient, Normalise};
@@ -149,21 +149,21 @@ fn forward_of(blas: Blas, block: &Block, x: &[f32], y: &mut [f32], kept: Kept<&m
     let Block { width, norm, heads: shape, matrices: [qkv, out, up, down], .. } = *block;
     let Sizes { mixed, hidden, .. } = block.sizes();
     run(Normalise { source: x, normed: kept.normed, inverses: kept.inverses, width, norm });
-    blas.times_transposed(kept.normed, qkv, width, kept.projected, Into::Replace);
+    blas.times_transposed(kept.normed, qkv, width, kept.projected, Beta::Zero);
     run(Mix { projected: kept.projected, mixed: kept.mixed, shape, scratch });
-    blas.times_transposed(kept.mixed, out, mixed, y, Into::Replace);
+    blas.times_transposed(kept.mixed, out, mixed, y, Beta::Zero);
     run(AddAndNormalise { x: Some(x), sums: y, normed: kept.normed_2, inverses: kept.inverses_2, width, norm });
     match block.activation {
         Activation::SquaredRelu => {
-            blas.times_transposed(kept.normed_2, up, width, kept.hidden, Into::Replace);
+            blas.times_transposed(kept.normed_2, up, width, kept.hidden, Beta::Zero);
             run(SquaredRelu(kept.hidden));
         }
         Activation::SwiGlu => {
-            blas.times_transposed(kept.normed_2, up, width, kept.up, Into::Replace);
+            blas.times_transposed(kept.normed_2, up, width, kept.up, Beta::Zero);
             run(SwiGlu { projected: kept.up, gated: kept.hidden, width: hidden });
         }
     }
-    blas.times_transposed(kept.hidden, down, hidden, y, Into::Add);
+    blas.times_transposed(kept.hidden, down, hidden, y, Beta::One);
 }
 
 /// Fills `grad_x` (B, T, D) with the gradient of what went in, for that of what came out (`grad`), and `grads` with those of
@@ -191,6 +191,7 @@ pub fn backward(
         grads.into_iter().for_each(|grad| grad.fill(0.0));
         return Ok(());
     }
+    let at_once = at_once.min(n_sequences);
     let of_part = n_sequences.div_ceil(n_threads.max(1)).next_multiple_of(at_once);
     let (numbers, n_kept) = (block.heads.length * block.width, block.heads.length * block.n_kept());
     let n_parts = n_sequences.div_ceil(of_part);
@@ -203,14 +204,14 @@ pub fn backward(
     do_all(parts, |(((grad, grad_x), kept), grads)| {
         blas.alone(|| {
             let mut scratch = Scratch::new(block.heads);
-            let mut into = Into::Replace;
+            let mut beta = Beta::Zero;
             let some = grad.chunks(at_once * numbers).zip(grad_x.chunks_mut(at_once * numbers));
             for ((grad, grad_x), kept) in some.zip(kept.chunks(at_once * n_kept)) {
                 grad_x.copy_from_slice(grad);
                 let kept = split(kept, block.sizes().of_kept(kept.len())).into();
                 BETWEEN
-                    .with_borrow_mut(|room| backward_of(blas, &block, kept, grad_x, (grads, into), room, &mut scratch));
-                into = Into::Add;
+                    .with_borrow_mut(|room| backward_of(blas, &block, kept, grad_x, (grads, beta), room, &mut scratch));
+                beta = Beta::One;
             }
         });
     });
@@ -242,7 +243,7 @@ fn backward_of(
     block: &Block,
     kept: Kept<&[f32]>,
     grad: &mut [f32],
-    (grads, into): (&mut [&mut [f32]; 4], Into),
+    (grads, beta): (&mut [&mut [f32]; 4], Beta),
     room: &mut Vec<f32>,
     scratch: &mut Scratch,
 ) {
@@ -256,7 +257,7 @@ fn backward_of(
     let [of_hidden, of_up, of_normed, of_mixed, of_projected] = split_mut(&mut room[..n], sizes);
     let [of_qkv, of_out, of_matrix_up, of_down] = grads;
 
-    blas.transposed_times(grad, kept.hidden, hidden, of_down, into);
+    blas.transposed_times(grad, kept.hidden, hidden, of_down, beta);
     blas.times(grad, down, hidden, of_hidden);
     let of_up: &[f32] = match block.activation {
         Activation::SquaredRelu => {
@@ -268,14 +269,14 @@ fn backward_of(
             of_up
         }
     };
-    blas.transposed_times(of_up, kept.normed_2, width, of_matrix_up, into);
+    blas.transposed_times(of_up, kept.normed_2, width, of_matrix_up, beta);
     blas.times(of_up, up, width, of_normed);
     run(Gradient { normed: kept.normed_2, inverses: kept.inverses_2, grad_normed: of_normed, grad, width, norm });
 
-    blas.transposed_times(grad, kept.mixed, mixed, of_out, into);
+    blas.transposed_times(grad, kept.mixed, mixed, of_out, beta);
     blas.times(grad, out, mixed, of_mixed);
     run(MixBackward { projected: kept.projected, grad_mixed: of_mixed, grad_projected: of_projected, shape, scratch });
-    blas.transposed_times(of_projected, kept.normed, width, of_qkv, into);
+    blas.transposed_times(of_projected, kept.normed, width, of_qkv, beta);
     blas.times(of_projected, qkv, width, of_normed);
     run(Gradient { normed: kept.normed, inverses: kept.inverses, grad_normed: of_normed, grad, width, norm });
 }
