@@ -104,8 +104,12 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
         ends += load.width_bytes * wide + FLOAT * _norm_numbers(config)
     if config.family == "stacks" and config.norm != "none":
         ends += FLOAT * (config.width + _norm_numbers(config))
-    # One of them on a CPU where no documents are masked, which is not known here.
-    ends += FLOAT * config.width * config.embedding_conv
+    # A CPU keeps the convolution's input only, unless documents are masked, which is not known here.
+    ends += (
+        FLOAT
+        * config.width
+        * (min(1, config.embedding_conv) if load.device == "cpu" else config.embedding_conv)
+    )
     if config.embedding_norm and config.norm != "none":
         ends += FLOAT * (config.width + _norm_numbers(config))
     if config.dropout:
