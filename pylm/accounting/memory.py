@@ -105,11 +105,8 @@ def activation_bytes(config: ModelConfig, load: Load) -> int:
     if config.family == "stacks" and config.norm != "none":
         ends += FLOAT * (config.width + _norm_numbers(config))
     # A CPU keeps the convolution's input only, unless documents are masked, which is not known here.
-    ends += (
-        FLOAT
-        * config.width
-        * (min(1, config.embedding_conv) if load.device == "cpu" else config.embedding_conv)
-    )
+    n_kept = config.embedding_conv if load.device != "cpu" else min(1, config.embedding_conv)
+    ends += FLOAT * config.width * n_kept
     if config.embedding_norm and config.norm != "none":
         ends += FLOAT * (config.width + _norm_numbers(config))
     if config.dropout:
