@@ -1,6 +1,5 @@
-//! A block of the residual stream in float32, both ways: its products by torch's BLAS, and what stands between them.
-//!
-//!     x = x + attention(norm(x));  x = x + mlp(norm(x))
+//! A block of the residual stream in float32, both ways: its products by torch's BLAS, and what stands between them:
+//! `x = x + attention(norm(x))`, then `x = x + mlp(norm(x))`.
 //!
 //! A thread takes some sequences through the whole block, some hundred positions at a time, so threads wait for each other
 //! once a block, not once an operation, and nothing goes through Python in between.
