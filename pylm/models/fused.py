@@ -45,6 +45,10 @@ class Heads:
     eps: float
     angles: NDArray[Any] | None  # cosine and sine of each position's d / 2 angles: (T x d), float32
 
+    def as_tuple(self) -> tuple[int, int, str, float, NDArray[Any] | None]:
+        """As the extension takes them."""
+        return self.n_heads, self.kv_heads, self.norm, self.eps, self.angles
+
 
 def can_mix(x_BTD: Tensor, head_size: int) -> bool:
     """Whether `mix` is the way for a projection of x: on such a CPU, each thread with sequences of its own."""
@@ -82,7 +86,8 @@ def mixed(projected_BTE: Tensor, heads: Heads) -> Tensor:
     """`mix` of a contiguous projection, without a gradient."""
     n_mixed = projected_BTE.shape[2] * heads.n_heads // (heads.n_heads + 2 * heads.kv_heads)
     mixed_BTE = projected_BTE.new_empty(*projected_BTE.shape[:2], n_mixed)
-    _bpe.mix_heads(kernels.as_array(projected_BTE), kernels.as_array(mixed_BTE), *_arguments(heads))
+    projected, mixed = kernels.as_array(projected_BTE), kernels.as_array(mixed_BTE)
+    _bpe.mix_heads(projected, mixed, heads.as_tuple(), torch.get_num_threads())
     return mixed_BTE
 
 
@@ -92,9 +97,5 @@ def gradient(projected_BTE: Tensor, grad_mixed_BTE: Tensor, heads: Heads) -> Ten
     projected, grad_mixed, grad = (
         kernels.as_array(tensor) for tensor in (projected_BTE, grad_mixed_BTE, grad_BTE)
     )
-    _bpe.mix_heads_backward(projected, grad_mixed, grad, *_arguments(heads))
+    _bpe.mix_heads_backward(projected, grad_mixed, grad, heads.as_tuple(), torch.get_num_threads())
     return grad_BTE
-
-
-def _arguments(heads: Heads) -> tuple[tuple[int, int, str, float, NDArray[Any] | None], int]:
-    return (heads.n_heads, heads.kv_heads, heads.norm, heads.eps, heads.angles), torch.get_num_threads()

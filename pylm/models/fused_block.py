@@ -37,6 +37,10 @@ class Parts:
     eps: float
     activation: str  # of ACTIVATIONS
 
+    def as_tuple(self) -> tuple[Any, str, float, str]:
+        """As the extension takes them."""
+        return self.heads.as_tuple(), self.norm, self.eps, self.activation
+
 
 def run(x_BTD: Tensor, parts: Parts, matrices: tuple[Tensor, ...]) -> Tensor:
     """(B, T, D) to (B, T, D). The matrices are (E, D), (D, D), (G, D) and (D, F)."""
@@ -68,7 +72,7 @@ class _Whole(torch.autograd.Function):
         y_BTD = torch.empty_like(x_BTD)
         x, y, kept_array = (kernels.as_array(tensor) for tensor in (x_BTD, y_BTD, kept))
         given = tuple(kernels.as_view(matrix) for matrix in matrices)
-        ctx.at_once = _bpe.run_block(x, given, _arguments(parts), y, kept_array, torch.get_num_threads())
+        ctx.at_once = _bpe.run_block(x, given, parts.as_tuple(), y, kept_array, torch.get_num_threads())
         ctx.parts = parts
         ctx.save_for_backward(kept, *matrices)
         return y_BTD
@@ -82,21 +86,11 @@ class _Whole(torch.autograd.Function):
             kernels.as_array(tensor) for tensor in (kept, grad_BTD, *places)
         )
         given = tuple(kernels.as_view(matrix) for matrix in matrices)
-        parts, n_threads = _arguments(ctx.parts), torch.get_num_threads()
+        parts, n_threads = ctx.parts.as_tuple(), torch.get_num_threads()
         _bpe.run_block_backward(
             kept_array, ctx.at_once, given, parts, grad, grad_x, tuple(of_matrices), n_threads
         )
         return places[0], None, *places[1:]
-
-
-def _arguments(parts: Parts) -> tuple[Any, ...]:
-    heads = parts.heads
-    return (
-        (heads.n_heads, heads.kv_heads, heads.norm, heads.eps, heads.angles),
-        parts.norm,
-        parts.eps,
-        parts.activation,
-    )
 
 
 class _Block(torch.autograd.Function):

@@ -103,7 +103,7 @@ impl<T: Number> Kernel for AddAndNormalise<'_, T> {
             let pairs = sums.iter_mut().zip(x);
             pairs.for_each(|(sum, x)| *sum = T::from_f32(sum.to_f32() + x.to_f32()));
         }
-        normalise_rows(sums, normed, inverses, width, norm);
+        Normalise { source: sums, normed, inverses, width, norm }.run::<WIDE>();
     }
 }
 
@@ -118,17 +118,13 @@ pub(super) struct Normalise<'p, T> {
 impl<T: Number> Kernel for Normalise<'_, T> {
     #[inline(always)]
     fn run<const WIDE: bool>(self) {
-        normalise_rows(self.source, self.normed, self.inverses, self.width, self.norm);
-    }
-}
-
-#[inline(always)]
-fn normalise_rows<T: Number>(source: &[T], normed: &mut [T], inverses: &mut [f32], width: usize, norm: Norm) {
-    let mut row = vec![0.0; width];
-    let rows = source.chunks_exact(width).zip(normed.chunks_exact_mut(width)).zip(inverses);
-    for ((source, normed), inverse) in rows {
-        *inverse = normalise(source, norm, &mut row);
-        store(normed, &row, 1.0);
+        let Self { source, normed, inverses, width, norm } = self;
+        let mut row = vec![0.0; width];
+        let rows = source.chunks_exact(width).zip(normed.chunks_exact_mut(width)).zip(inverses);
+        for ((source, normed), inverse) in rows {
+            *inverse = normalise(source, norm, &mut row);
+            store(normed, &row, 1.0);
+        }
     }
 }
 
