@@ -16,9 +16,8 @@ from pylm.parts import in_parts, joined_like, local, placed_like
 
 # Jordan's quintic: X <- aX + (bA + cA^2)X with A = X X^T; five iterations bring singular values of 0.01 to 1 near 1.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-STACKED_NUMBERS = (
-    1 << 24
-)  # at most: large matrices gain nothing by more of them, and a stack is there five times
+# At most: large matrices gain nothing by more of them, and a stack is there five times.
+STACKED_NUMBERS = 1 << 24
 MIN_HALVED = 96  # rows that pay for conversions to bfloat16 on a CPU
 
 

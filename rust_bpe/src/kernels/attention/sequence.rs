@@ -242,8 +242,8 @@ fn most(shape: Shape) -> Option<f32> {
     (shape.norm != Norm::None && shape.head_size <= LARGEST).then(|| (shape.head_size as f32).sqrt())
 }
 
-/// Exponentials of each row's numbers times `scale` less the largest, or less what none is above, in place; of the last sixteen only the
-/// first `n_last` count, of each row one more, and the others become 0. Returns their sums.
+/// Exponentials of each row's numbers times `scale` less the largest, or less what none is above, in place; of the last
+/// sixteen only the first `n_last` count, of each row one more, and the others become 0. Returns their sums.
 #[inline(always)]
 fn softmax(rows: [&mut [[f32; LANES]]; ROWS], n_last: usize, scale: f32, most: Option<f32>) -> [f32; ROWS] {
     let last = rows[0].len() - 1;
